@@ -1,0 +1,61 @@
+"""Small things for reading and showing what users pass in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from epidural_dx.clinical.spelling import NOT_KNOWN, normal_form
+
+__all__ = ["is_unknown", "plain", "pretty", "shown", "words"]
+
+
+def plain(value: object) -> object:
+    """Return numpy and pandas scalars and arrays as Python's own."""
+    if value is None or isinstance(value, str | bool | int | float | Mapping | list | tuple):
+        return value
+    if type(value).__name__ in ("NAType", "NaTType"):
+        return None
+    dimensions = getattr(value, "ndim", None)
+    if dimensions == 0 and hasattr(value, "item"):
+        return value.item()
+    if dimensions is not None and hasattr(value, "tolist"):
+        return value.tolist()
+    return value
+
+
+def is_unknown(value: object) -> bool:
+    """Say whether a value means that nothing is known."""
+    return value is None or (isinstance(value, str) and normal_form(value) in NOT_KNOWN)
+
+
+def shown(value: object) -> str:
+    """Return a raw value for a message."""
+    if isinstance(value, str):
+        return f"'{value}'"
+    if isinstance(value, float | int) and not isinstance(value, bool):
+        return f"{value:g}" if isinstance(value, float) else str(value)
+    if isinstance(value, Mapping):
+        if "value" in value:
+            parts = [value.get("comparator"), value["value"], value.get("unit")]
+            return f"'{' '.join(str(part) for part in parts if part not in (None, ''))}'"
+        return f"{{{', '.join(f'{key}: {shown(one)}' for key, one in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(shown(one) for one in value)}]"
+    return repr(value)
+
+
+def words(value: object) -> str:
+    """Return a raw state or list of states for a note."""
+    return " or ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+
+
+_SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def pretty(unit: str) -> str:
+    """Return a unit for display: ``10^9/L`` as ``×10⁹/L``."""
+    head, sign, tail = unit.partition("^")
+    if head != "10" or not sign:
+        return unit
+    digits = tail[: len(tail) - len(tail.lstrip("0123456789"))]
+    return f"×10{digits.translate(_SUPERSCRIPT)}{tail[len(digits) :]}"

@@ -1,0 +1,578 @@
+"""Ask a compiled plan: one call, all answers."""
+
+from __future__ import annotations
+
+import importlib.util
+import itertools
+import math
+import os
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from epidural_dx.inference.evidence import (
+    EvidenceRows,
+    ImpossibleEvidence,
+    Observation,
+    read_evidence,
+)
+from epidural_dx.inference.information import stacked_information
+from epidural_dx.inference.log_space import LogProgram
+from epidural_dx.inference.network import FloatArray
+from epidural_dx.inference.numpy_backend import NumpyProgram, Outcome
+from epidural_dx.inference.plan import Plan, Program, Target
+
+if TYPE_CHECKING:
+    from epidural_dx.inference.numba_backend import NumbaProgram
+
+#: Answers that `Engine.run` can keep for every case.
+ALL_ANSWERS = ("marginals", "joints", "information")
+
+
+@dataclass(frozen=True, eq=False)
+class Bank:
+    """Parameter draws in the order of the programs of a plan.
+
+    Parameters
+    ----------
+    packed
+        For every program an array of shape (draws, cells).
+    """
+
+    packed: tuple[FloatArray, ...]
+
+    @property
+    def draws(self) -> int:
+        """Number of draws."""
+        return int(self.packed[0].shape[0])
+
+    @property
+    def bytes(self) -> int:
+        """Memory of the bank."""
+        return sum(int(block.nbytes) for block in self.packed)
+
+
+def available_threads() -> int:
+    """Return the number of processors this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class Answers(Mapping[int, FloatArray]):
+    """One array per variable, cut on demand out of a stack of rows.
+
+    Parameters
+    ----------
+    stack
+        Shape (..., columns) or (..., k_target, columns): the states of all variables one after
+        another.
+    starts
+        First column of every variable.
+    cardinalities
+        Number of states of every variable.
+    """
+
+    def __init__(
+        self, stack: FloatArray, starts: Sequence[int], cardinalities: Sequence[int]
+    ) -> None:
+        self.stack = stack
+        self._starts = starts
+        self._cardinalities = cardinalities
+
+    def __getitem__(self, variable: int) -> FloatArray:
+        """Return the array of one variable."""
+        if not 0 <= variable < len(self._starts):
+            raise KeyError(variable)
+        start = self._starts[variable]
+        stop = start + self._cardinalities[variable]
+        return self.stack[..., start:stop]
+
+    def __iter__(self) -> Iterator[int]:
+        """Iterate over the variables."""
+        return iter(range(len(self._starts)))
+
+    def __len__(self) -> int:
+        """Return the number of variables."""
+        return len(self._starts)
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """Answers for a batch of cases, or for cases x draws when a bank of draws was given.
+
+    In the shapes below ``...`` is (batch,) or (batch, draws).
+
+    Parameters
+    ----------
+    target
+        The variables of the target.
+    log_evidence
+        Shape (...): log of the sum over everything of the product of all factors and likelihood
+        vectors; -inf when the evidence is impossible.
+    posterior
+        Shape (..., k_target): P(target | evidence). A target of several variables is flattened
+        in C order. Zeros when the evidence is impossible.
+    marginals
+        ``marginals[v]``, shape (..., k_v), for every variable, or None if not asked for.
+    joints
+        ``joints[v]``, shape (..., k_target, k_v): P(target, v | evidence) for every variable,
+        or None.
+    information
+        Shape (..., variables): mutual information in bits of the target and every variable
+        given the evidence, or None. It is 0 for a variable with hard evidence.
+    """
+
+    target: tuple[int, ...]
+    log_evidence: FloatArray
+    posterior: FloatArray
+    marginals: Answers | None
+    joints: Answers | None
+    information: FloatArray | None
+
+    @property
+    def possible(self) -> npt.NDArray[np.bool_]:
+        """Shape (...): False where the evidence is impossible."""
+        return np.isfinite(self.log_evidence)
+
+
+@dataclass
+class _Block:
+    """Answers of cases x draws while they are being filled in."""
+
+    log_evidence: FloatArray
+    trusted: npt.NDArray[np.bool_]
+    posterior: FloatArray
+    marginals: FloatArray | None
+    joints: FloatArray | None
+    information: FloatArray | None
+
+    @classmethod
+    def empty(
+        cls, jobs: int, program: Program, k: int, variables: int, want: frozenset[str]
+    ) -> _Block:
+        """Make room for the answers that are wanted."""
+        return cls(
+            log_evidence=np.empty(jobs),
+            trusted=np.ones(jobs, dtype=np.bool_),
+            posterior=np.zeros((jobs, k)),
+            marginals=np.zeros((jobs, program.row_count)) if "marginals" in want else None,
+            joints=np.zeros((jobs, k, program.row_count)) if "joints" in want else None,
+            information=np.zeros((jobs, variables)) if "information" in want else None,
+        )
+
+    def fill(
+        self, here: slice, outcome: Outcome, starts: npt.NDArray[np.int64], program: Program
+    ) -> None:
+        """Write the outcome of some jobs."""
+        assert outcome.target is not None
+        self.log_evidence[here] = outcome.log_evidence
+        self.trusted[here] = outcome.trusted
+        self.posterior[here] = outcome.target
+        joint = outcome.joint
+        if joint is None:
+            return
+        if self.joints is not None:
+            self.joints[here] = joint
+        if self.marginals is not None:
+            root = program.rows[program.root]
+            flat = joint.sum(axis=1)
+            flat[:, root : root + outcome.root.shape[1]] = outcome.root
+            self.marginals[here] = flat
+        if self.information is not None:
+            order = np.argsort(starts)
+            bits = stacked_information(joint, outcome.target, starts[order])
+            self.information[here, order] = bits
+            self.information[here][outcome.observed] = 0.0
+
+    def clear(self, dead: npt.NDArray[np.bool_]) -> None:
+        """Leave nothing but zeros for impossible cases."""
+        for block in (self.posterior, self.marginals, self.joints, self.information):
+            if block is not None:
+                block[dead] = 0.0
+
+
+class Engine:
+    """Answers questions about a compiled plan; safe to share between threads.
+
+    Parameters
+    ----------
+    plan
+        The compiled network.
+    backend
+        ``"numpy"``, ``"numba"``, or ``"auto"``: numba when it is installed.
+    threads
+        Number of threads for batches with numba; by default one for each processor that this
+        process may use. Numpy runs in one.
+    chunk
+        Number of jobs (cases or draws) that numpy works on at a time; bounds its memory.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        backend: str = "auto",
+        *,
+        threads: int | None = None,
+        chunk: int = 64,
+    ) -> None:
+        if backend not in ("auto", "numpy", "numba"):
+            raise ValueError(f"backend {backend!r}: 'auto', 'numpy' or 'numba'")
+        if chunk < 1:
+            raise ValueError("chunk must be at least 1")
+        self.plan = plan
+        if backend == "auto":
+            backend = "numba" if importlib.util.find_spec("numba") else "numpy"
+        self.backend = backend
+        self.threads = available_threads() if threads is None else max(1, threads)
+        self.chunk = chunk
+        self._numpy = [NumpyProgram(program) for program in plan.programs]
+        self._log: dict[int, LogProgram] = {}
+        self._numba: dict[tuple[int, int], NumbaProgram] = {}
+        self._starts = [np.asarray(program.rows, dtype=np.int64) for program in plan.programs]
+
+    # -- parameter draws --------------------------------------------------------------------------
+
+    def bank(self, tables: Sequence[FloatArray]) -> Bank:
+        """Bring parameter draws into the order of the plan, once for many questions.
+
+        Parameters
+        ----------
+        tables
+            One array per factor of the network: ``(draws, *shape)``, or the plain shape for
+            factors that are the same in every draw.
+
+        Returns
+        -------
+        Bank
+        """
+        factors = self.plan.network.factors
+        if len(tables) != len(factors):
+            raise ValueError(f"{len(tables)} tables for {len(factors)} factors")
+        draws = {1}
+        for factor, table in zip(factors, tables, strict=True):
+            shape = factor.table.shape
+            if table.shape != shape:
+                if table.shape[1:] != shape:
+                    raise ValueError(f"table of shape {table.shape}, expected (draws, {shape})")
+                draws.add(int(table.shape[0]))
+        if len(draws) > 2:
+            raise ValueError(f"different numbers of draws: {sorted(draws)}")
+        return Bank(tuple(program.pack(tables) for program in self.plan.programs))
+
+    # -- questions --------------------------------------------------------------------------------
+
+    def run(
+        self,
+        evidence: Mapping[int, Observation],
+        *,
+        target: Target | None = None,
+        want: Collection[str] = ALL_ANSWERS,
+        bank: Bank | None = None,
+        on_impossible: str = "flag",
+    ) -> Result:
+        """Answer everything about one case, a batch of cases, or cases under parameter draws.
+
+        Parameters
+        ----------
+        evidence
+            Observations by variable, see `read_evidence`: an integer state, an array of states
+            per row (-1 open), or likelihood vectors of shape (k,) or (batch, k).
+        target
+            One of the targets of the plan; by default the first.
+        want
+            Which answers to keep besides log-evidence and posterior of the target: any of
+            ``"marginals"``, ``"joints"``, ``"information"``. An empty collection runs the
+            collect pass only.
+        bank
+            Parameter draws; the results then have the axes (batch, draws).
+        on_impossible
+            ``"flag"``: impossible cases have log-evidence -inf and zeros everywhere else;
+            ``"raise"``: `ImpossibleEvidence` if any case is impossible.
+
+        Returns
+        -------
+        Result
+        """
+        unknown = set(want) - set(ALL_ANSWERS)
+        if unknown:
+            raise ValueError(f"unknown answers {sorted(unknown)}; possible: {ALL_ANSWERS}")
+        if on_impossible not in ("flag", "raise"):
+            raise ValueError("on_impossible must be 'flag' or 'raise'")
+        rows = read_evidence(self.plan.network.cardinalities, evidence)
+        result = self._run(rows, self.plan.target_index(target), frozenset(want), bank)
+        if on_impossible == "raise" and not result.possible.all():
+            raise ImpossibleEvidence("the evidence has probability 0 under the network")
+        return result
+
+    def log_evidence_many(
+        self,
+        evidence: Mapping[int, Observation],
+        *,
+        target: Target | None = None,
+        bank: Bank | None = None,
+    ) -> Result:
+        """Return only log-evidence and posterior of the target for many rows of evidence.
+
+        The cheap question behind panels and lookahead: the collect pass without the distribute
+        pass. Parameters as in `run`; ``marginals``, ``joints`` and ``information`` are None.
+        """
+        return self.run(evidence, target=target, want=(), bank=bank)
+
+    def joint(
+        self,
+        evidence: Mapping[int, Observation],
+        variables: Sequence[int],
+        *,
+        target: Target | None = None,
+        limit: int = 1_000_000,
+    ) -> FloatArray:
+        """Return the exact joint distribution of a small set of variables.
+
+        Parameters
+        ----------
+        evidence
+            As in `run`; may have a batch axis.
+        variables
+            Distinct variables, for example the findings of a test panel.
+        target
+            If given, the joint distribution of the target (first axis, flattened) and the
+            variables.
+        limit
+            Refuse when batch x joint states is larger.
+
+        Returns
+        -------
+        ndarray, shape (batch, [k_target,] k_1, k_2, ...)
+            Sums to 1 for every case; zeros for an impossible case.
+        """
+        cardinalities = self.plan.network.cardinalities
+        names = [int(v) for v in variables]
+        if len(set(names)) != len(names):
+            raise ValueError(f"a variable occurs twice in {names}")
+        shape = tuple(cardinalities[v] for v in names)
+        combinations = math.prod(shape)
+        rows = read_evidence(cardinalities, evidence)
+        if rows.rows * combinations > limit:
+            raise ValueError(
+                f"{rows.rows} x {combinations} joint states are more than the limit of {limit}"
+            )
+        wide = rows.repeat(combinations)
+        outcomes = np.tile(
+            np.array(list(np.ndindex(*shape)), dtype=np.int64).reshape(combinations, len(names)),
+            (rows.rows, 1),
+        )
+        for column, v in enumerate(names):
+            wide = wide.observe(v, outcomes[:, column])
+        index = self.plan.target_index(target)
+        result = self._run(wide, index, frozenset(), None)
+        logs = result.log_evidence.reshape(rows.rows, combinations)
+        top = logs.max(axis=1, keepdims=True)
+        weight = np.exp(logs - np.where(np.isfinite(top), top, 0.0))
+        total = weight.sum(axis=1, keepdims=True)
+        weight = weight / np.where(total > 0, total, 1.0)
+        if target is None:
+            return weight.reshape(rows.rows, *shape)
+        table = result.posterior.reshape(rows.rows, combinations, -1) * weight[:, :, None]
+        return np.moveaxis(table, -1, 1).reshape(rows.rows, -1, *shape)
+
+    # -- machinery --------------------------------------------------------------------------------
+
+    def _run(
+        self, rows: EvidenceRows, index: int, want: frozenset[str], bank: Bank | None
+    ) -> Result:
+        target = self.plan.targets[index]
+        carried = self.plan.carried[index]
+        others = [v for v in target if v != carried]
+        if not others:
+            return self._run_carried(rows, index, want, bank)
+        return self._run_enumerated(rows, index, others, want, bank)
+
+    def _run_carried(
+        self, rows: EvidenceRows, index: int, want: frozenset[str], bank: Bank | None
+    ) -> Result:
+        """Run with one carried target: one collect and one distribute pass."""
+        number = self.plan.target_programs[index]
+        carried = self.plan.carried[index]
+        program = self.plan.programs[number]
+        cardinalities = self.plan.network.cardinalities
+        tables = self.plan.packed[number] if bank is None else bank.packed[number]
+        draws = tables.shape[0]
+        lead: tuple[int, ...] = (rows.rows,) if bank is None else (rows.rows, draws)
+        k = cardinalities[carried]
+        block = _Block.empty(rows.rows * draws, program, k, len(cardinalities), want)
+        if self.backend == "numba":
+            self._run_numba(block, number, carried, rows, tables, want)
+        else:
+            for first, last, part, some in self._chunks(rows, tables):
+                distribution = program.distribution(carried) if want else None
+                outcome = self._numpy[number].run(part, some, distribution, carried)
+                block.fill(slice(first, last), outcome, self._starts[number], program)
+        self._rescue(block, number, carried, rows, tables, bool(want))
+        block.log_evidence += np.repeat(rows.log_scale, draws)
+        dead = ~np.isfinite(block.log_evidence)
+        if dead.any():
+            block.clear(dead)
+        return Result(
+            target=self.plan.targets[index],
+            log_evidence=block.log_evidence.reshape(lead),
+            posterior=block.posterior.reshape(*lead, k),
+            marginals=None
+            if block.marginals is None
+            else Answers(block.marginals.reshape(*lead, -1), program.rows, cardinalities),
+            joints=None
+            if block.joints is None
+            else Answers(
+                block.joints.reshape(*lead, k, program.row_count), program.rows, cardinalities
+            ),
+            information=None
+            if block.information is None
+            else block.information.reshape(*lead, -1),
+        )
+
+    def _run_numba(
+        self,
+        block: _Block,
+        number: int,
+        carried: int,
+        rows: EvidenceRows,
+        tables: FloatArray,
+        want: frozenset[str],
+    ) -> None:
+        key = (number, carried)
+        if key not in self._numba:
+            from epidural_dx.inference.numba_backend import NumbaProgram
+
+            program = self.plan.programs[number]
+            self._numba[key] = NumbaProgram(program, program.distribution(carried))
+        outcome = self._numba[key].run(rows, tables, want, self.threads)
+        block.log_evidence = outcome.log_evidence
+        block.trusted = outcome.trusted
+        assert outcome.target is not None
+        block.posterior = outcome.target
+        block.marginals = outcome.marginals
+        block.joints = outcome.joint
+        block.information = outcome.information
+
+    def _chunks(
+        self, rows: EvidenceRows, tables: FloatArray
+    ) -> Iterator[tuple[int, int, EvidenceRows, FloatArray]]:
+        """Cut cases x draws into pieces that have one of the two single."""
+        draws = tables.shape[0]
+        if draws == 1:
+            for start in range(0, rows.rows, self.chunk):
+                stop = min(start + self.chunk, rows.rows)
+                yield start, stop, rows.take(start, stop), tables
+            return
+        for case in range(rows.rows):
+            part = rows.take(case, case + 1)
+            for start in range(0, draws, self.chunk):
+                stop = min(start + self.chunk, draws)
+                yield case * draws + start, case * draws + stop, part, tables[start:stop]
+
+    def _rescue(
+        self,
+        block: _Block,
+        number: int,
+        carried: int,
+        rows: EvidenceRows,
+        tables: FloatArray,
+        distribute: bool,
+    ) -> None:
+        """Run jobs that may have underflowed again in log space."""
+        doubtful = np.flatnonzero(~block.trusted)
+        if not len(doubtful):
+            return
+        program = self.plan.programs[number]
+        if number not in self._log:
+            self._log[number] = LogProgram(program)
+        distribution = program.distribution(carried) if distribute else None
+        draws = tables.shape[0]
+        for job in doubtful.tolist():
+            case, draw = divmod(job, draws)
+            if not np.isfinite(rows.log_scale[case]):
+                block.log_evidence[job] = -np.inf
+                continue
+            part = rows.take(case, case + 1)
+            outcome = self._log[number].run(part, tables[draw : draw + 1], distribution, carried)
+            block.fill(slice(job, job + 1), outcome, self._starts[number], program)
+
+    def _run_enumerated(
+        self,
+        rows: EvidenceRows,
+        index: int,
+        others: list[int],
+        want: frozenset[str],
+        bank: Bank | None,
+    ) -> Result:
+        """Run a target of several variables: all but one are set to each of their states."""
+        plan = self.plan
+        cardinalities = plan.network.cardinalities
+        target = plan.targets[index]
+        carried = plan.carried[index]
+        combos = list(itertools.product(*(range(cardinalities[v]) for v in others)))
+        inner: set[str] = set(want) - {"information"}
+        if "information" in want:
+            inner.add("joints")
+        if "marginals" in want:
+            inner.add("marginals")
+        parts: list[Result] = []
+        for combo in combos:
+            part = rows
+            for v, state in zip(others, combo, strict=True):
+                part = part.observe(v, np.full(rows.rows, state, dtype=np.int64))
+            parts.append(self._run_carried(part, index, frozenset(inner), bank))
+        logs = np.stack([part.log_evidence for part in parts], axis=-1)
+        top = logs.max(axis=-1, keepdims=True)
+        safe = np.where(np.isfinite(top), top, 0.0)
+        weight = np.exp(logs - safe)
+        total = weight.sum(axis=-1, keepdims=True)
+        with np.errstate(divide="ignore"):
+            log_evidence = (np.log(total) + safe)[..., 0]
+        weight = weight / np.where(total > 0, total, 1.0)
+
+        def merge(blocks: list[FloatArray]) -> FloatArray:
+            """Put blocks, whose axis after the leading ones is the carried target, together."""
+            lead = weight.ndim - 1
+            scaled = [
+                block * weight[..., n].reshape(weight.shape[:-1] + (1,) * (block.ndim - lead))
+                for n, block in enumerate(blocks)
+            ]
+            table = np.stack(scaled, axis=lead + 1)
+            tail = table.shape[lead + 2 :]
+            sizes = [cardinalities[v] for v in others]
+            table = table.reshape(*table.shape[: lead + 1], *sizes, *tail)
+            present = [carried, *others]
+            moved = [lead + present.index(v) for v in target]
+            rest = range(lead + len(target), table.ndim)
+            table = np.transpose(table, (*range(lead), *moved, *rest))
+            return np.ascontiguousarray(table).reshape(*table.shape[:lead], -1, *tail)
+
+        lead = log_evidence.ndim
+        posterior = merge([part.posterior for part in parts])
+        program = plan.programs[plan.target_programs[index]]
+        marginals = joints = information = None
+        if "marginals" in want:
+            stack = sum(
+                part.marginals.stack * weight[..., n, None]
+                for n, part in enumerate(parts)
+                if part.marginals is not None
+            )
+            marginals = Answers(np.asarray(stack), program.rows, cardinalities)
+        if "joints" in inner:
+            stack = merge([p.joints.stack for p in parts if p.joints is not None])
+            if "joints" in want:
+                joints = Answers(stack, program.rows, cardinalities)
+            if "information" in want:
+                starts = np.asarray(program.rows)
+                by_row = np.argsort(starts)
+                flat = stack.reshape(-1, *stack.shape[lead:])
+                bits = stacked_information(
+                    flat, posterior.reshape(-1, posterior.shape[-1]), starts[by_row]
+                )
+                information = np.zeros((*log_evidence.shape, len(cardinalities)))
+                information[..., by_row] = bits.reshape(*log_evidence.shape, -1)
+        return Result(target, log_evidence, posterior, marginals, joints, information)

@@ -1,0 +1,193 @@
+"""Evidence as likelihood vectors, checked and sorted into hard and soft.
+
+An observation of a variable is a non-negative vector with one weight per state: one-hot for a
+hard observation, several ones for "one of these", anything else for an uncertain observation.
+Only ratios matter for posteriors; the scale goes into the log-evidence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from epidural_dx.inference.network import FloatArray
+
+IntArray = npt.NDArray[np.int64]
+
+#: What a caller may give for one variable: a state, states per row, a likelihood vector of shape
+#: (k,), or one likelihood vector per row, shape (batch, k).
+Observation = int | Sequence[float] | npt.NDArray[np.float64] | npt.NDArray[np.int64]
+
+#: State codes of variables without a hard observation.
+OPEN = -1
+SOFT = -2
+
+
+class ImpossibleEvidence(ValueError):
+    """The evidence has probability zero under the network."""
+
+
+@dataclass(frozen=True, eq=False)
+class EvidenceRows:
+    """Checked evidence for a batch of cases.
+
+    Parameters
+    ----------
+    rows
+        Number of cases.
+    states
+        Shape (rows, variables): the observed state, -1 for open, -2 for soft evidence.
+    soft
+        For every variable with soft evidence in some row: shape (rows, k), largest entry 1 in
+        every row (all ones where the row has no soft evidence on it, one-hot where it is hard).
+    log_scale
+        Shape (rows,): log of the factors taken out of the likelihood vectors; -inf for a row
+        with an all-zero vector, which is impossible whatever the network says.
+    """
+
+    rows: int
+    states: IntArray
+    soft: dict[int, FloatArray]
+    log_scale: FloatArray
+
+    def take(self, start: int, stop: int) -> EvidenceRows:
+        """Return the cases ``start .. stop - 1``."""
+        return EvidenceRows(
+            stop - start,
+            self.states[start:stop],
+            {v: weights[start:stop] for v, weights in self.soft.items()},
+            self.log_scale[start:stop],
+        )
+
+    def repeat(self, times: int) -> EvidenceRows:
+        """Return every case `times` times, copies next to each other."""
+        return EvidenceRows(
+            self.rows * times,
+            np.repeat(self.states, times, axis=0),
+            {v: np.repeat(weights, times, axis=0) for v, weights in self.soft.items()},
+            np.repeat(self.log_scale, times),
+        )
+
+    def observe(self, variable: int, states: IntArray) -> EvidenceRows:
+        """Add a hard observation to whatever is known of a variable.
+
+        Parameters
+        ----------
+        variable
+            The variable.
+        states
+            Shape (rows,): its state in every case. A case in which the earlier evidence excludes
+            it becomes impossible.
+
+        Returns
+        -------
+        EvidenceRows
+        """
+        before = self.states[:, variable]
+        log_scale = self.log_scale.copy()
+        log_scale[(before >= 0) & (before != states)] = -np.inf
+        soft = self.soft
+        if variable in soft:
+            with np.errstate(divide="ignore"):
+                weight = np.log(soft[variable][np.arange(self.rows), states])
+            log_scale = log_scale + np.where(before == SOFT, weight, 0.0)
+            soft = {v: weights for v, weights in soft.items() if v != variable}
+        changed = self.states.copy()
+        changed[:, variable] = states
+        return EvidenceRows(self.rows, changed, soft, log_scale)
+
+
+def read_evidence(
+    cardinalities: Sequence[int], evidence: Mapping[int, Observation], rows: int | None = None
+) -> EvidenceRows:
+    """Check evidence and sort it into hard and soft observations.
+
+    Parameters
+    ----------
+    cardinalities
+        Number of states of every variable.
+    evidence
+        For every observed variable: an integer (hard evidence in every row), an integer array of
+        shape (batch,) (states per row, -1 where open), a likelihood vector of shape (k,), or
+        likelihood vectors of shape (batch, k) (a row of ones where open).
+    rows
+        Number of cases; by default found from the arrays, 1 if none has a batch axis.
+
+    Returns
+    -------
+    EvidenceRows
+
+    Raises
+    ------
+    ValueError
+        For an unknown variable, a state that does not exist, a wrong shape, or weights that are
+        negative or not finite.
+    """
+    count = 1 if rows is None else rows
+    if rows is None:
+        for v, value in evidence.items():
+            if isinstance(value, np.ndarray):
+                per_row = value.ndim == 2 or (value.ndim == 1 and value.dtype.kind in "iu")
+                if per_row and value.shape[0] != 1:
+                    if count not in (1, value.shape[0]):
+                        raise ValueError(
+                            f"variable {v}: {value.shape[0]} rows of evidence, others have {count}"
+                        )
+                    count = int(value.shape[0])
+    size = len(cardinalities)
+    states = np.full((count, size), OPEN, dtype=np.int64)
+    soft: dict[int, FloatArray] = {}
+    log_scale = np.zeros(count)
+    for v, value in evidence.items():
+        if not 0 <= v < size:
+            raise ValueError(f"unknown variable {v}")
+        k = cardinalities[v]
+        if isinstance(value, (int, np.integer)):
+            if not 0 <= value < k:
+                raise ValueError(f"variable {v} has no state {value}")
+            states[:, v] = value
+            continue
+        array = np.asarray(value)
+        if array.ndim == 1 and array.dtype.kind in "iu" and isinstance(value, np.ndarray):
+            if array.shape[0] not in (1, count):
+                raise ValueError(f"variable {v}: {array.shape[0]} rows, expected {count}")
+            if array.size and (array.min() < OPEN or array.max() >= k):
+                raise ValueError(f"variable {v} has {k} states; states -1 to {k - 1} are allowed")
+            states[:, v] = array
+            continue
+        weights = array.astype(np.float64)
+        if weights.ndim not in (1, 2) or weights.shape[-1] != k:
+            raise ValueError(f"variable {v}: likelihood of shape {array.shape}, expected ({k},)")
+        if not np.all(np.isfinite(weights)) or weights.min() < 0:
+            raise ValueError(f"variable {v}: a likelihood is negative or not finite")
+        if weights.ndim == 1:
+            top = float(weights.max())
+            positive = np.flatnonzero(weights)
+            log_scale += np.log(top) if top > 0 else -np.inf
+            if len(positive) == 1:
+                states[:, v] = positive[0]
+            elif top > 0 and not (len(positive) == k and weights.min() == top):
+                states[:, v] = SOFT
+                soft[v] = np.broadcast_to(weights / top, (count, k))
+            continue
+        if weights.shape[0] not in (1, count):
+            raise ValueError(f"variable {v}: {weights.shape[0]} rows, expected {count}")
+        weights = np.broadcast_to(weights, (count, k))
+        tops = weights.max(axis=1)
+        with np.errstate(divide="ignore"):
+            log_scale += np.log(tops)
+        dead = tops == 0
+        scaled = weights / np.where(dead, 1.0, tops)[:, None]
+        scaled[dead] = 1.0
+        positives = np.count_nonzero(scaled, axis=1)
+        codes = np.where(positives == 1, scaled.argmax(axis=1), SOFT)
+        codes[scaled.min(axis=1) == 1.0] = OPEN
+        if k == 1:
+            codes[:] = 0
+        states[:, v] = codes
+        if np.any(codes == SOFT):
+            soft[v] = scaled
+    return EvidenceRows(count, states, soft, log_scale)

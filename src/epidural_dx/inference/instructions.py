@@ -1,0 +1,365 @@
+"""Flatten a program into plain integer arrays for a compiled interpreter.
+
+Every tensor of a program gets a fixed place and fixed strides, whatever the evidence. Hard
+evidence on a variable only changes two numbers: the extent of its axis becomes 1 and the start of
+every tensor that has it moves to the observed state. So one flat list of instructions serves all
+patterns of evidence.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from epidural_dx.inference.plan import NONE, Contraction, Distribution, Program
+
+IntArray = npt.NDArray[np.int64]
+
+# Where a tensor lives.
+TABLES, CLEAN, WORK = 0, 1, 2
+
+# Inner loops. "axis" is the innermost axis; each operand either runs along it or stays.
+AXPY = 0  # out and left run, right stays
+MULTIPLY = 1  # out, left and right run
+DOT = 2  # left and right run, out stays
+SUM_SCALED = 3  # left runs, right and out stay
+ADD = 4  # out and left run, no right
+SUM = 5  # left runs, out stays, no right
+MAP = 6  # left runs along the root, out is addressed through the map root -> target
+MAP_COLUMNS = 7  # out and left run along a group, the root is mapped to the target
+
+# Columns of the step table.
+KIND, OUT, LEFT, RIGHT, LOOPS, OUTER, SUMMED, INNER, FALLBACK = range(9)
+
+
+@dataclass(frozen=True, eq=False)
+class Instructions:
+    """A program and one of its distribute passes as arrays.
+
+    Parameters
+    ----------
+    extents
+        Number of states of every axis.
+    tensor_pointer, tensor_axes, tensor_strides
+        Axes and strides of tensor t are the entries ``tensor_pointer[t] : tensor_pointer[t+1]``.
+    tensor_offset, tensor_space
+        Start of every tensor, and where: packed tables (0) or workspace (2).
+    steps
+        One row per contraction, see the column names in this module; the collect pass first.
+    collect_steps
+        Number of steps of the collect pass.
+    loops
+        Rows (axis, stride of out, stride of left, stride of right): for every step first the
+        outer axes, then the summed axes.
+    inputs
+        Rows (tensor, place of its copy in the workspace, cells): where soft evidence is entered.
+    groups
+        Rows (message tensor, stacked tensor, first leaf, last leaf + 1, belief tensor, stride
+        of the parents and stride of the states in the stacked table).
+    leaves
+        Rows (variable, first place on the group axis of the stacked table).
+    readings
+        Rows (tensor, first column of the answer, variable or group axis) of the answers that are
+        copied.
+    variables
+        Rows (first column of the answer, home tensor or -1, group or -1): one per variable.
+    header
+        root, target, total tensor, map tensor, start of the answer in the workspace, columns of the
+        answer, size of the workspace, group of the target, row of the target in that group, steps
+        of the distribute pass.
+    workspace
+        Number of cells of the workspace.
+    clean_size
+        How many of them, from the first, the collect pass writes.
+    longest
+        Largest number of turns of the outer or of the summed loops of any step.
+    """
+
+    extents: IntArray
+    tensor_pointer: IntArray
+    tensor_axes: IntArray
+    tensor_strides: IntArray
+    tensor_offset: IntArray
+    tensor_space: IntArray
+    steps: IntArray
+    collect_steps: int
+    loops: IntArray
+    inputs: IntArray
+    groups: IntArray
+    leaves: IntArray
+    readings: IntArray
+    variables: IntArray
+    header: IntArray
+    workspace: int
+    clean_size: int
+    longest: int
+
+
+def flatten(program: Program, distribution: Distribution) -> Instructions:
+    """Return the instructions of a program with one of its distribute passes."""
+    count = len(program.axes)
+    shapes = [program.shape(t) for t in range(count)]
+    sizes = [math.prod(shape) for shape in shapes]
+    strides = [_strides(shape) for shape in shapes]
+    offset = [0] * count
+    space = [WORK] * count
+    for one in program.inputs:
+        offset[one.tensor], space[one.tensor] = one.offset, TABLES
+    for group in program.groups:
+        offset[group.stacked], space[group.stacked] = group.offset, TABLES
+
+    place = 0
+    # Collect pass: everything stays until the end of the distribute pass.
+    for group in program.groups:
+        offset[group.message] = place
+        place += sizes[group.message]
+    for step in program.collect:
+        offset[step.out] = place
+        place += sizes[step.out]
+    clean_size = place
+    copies = []
+    for one in program.inputs:
+        copies.append((one.tensor, place, sizes[one.tensor]))
+        place += sizes[one.tensor]
+    if distribution.map_tensor != NONE:
+        offset[distribution.map_tensor] = place
+        place += sizes[distribution.map_tensor]
+    answer = place
+    width = program.extents[distribution.target]
+    place += program.row_count * width
+
+    # The answer is (target, columns); behind it is room for the sums of the columns and the
+    # posterior of the target, so that one pass takes all logarithms. Answers of wide
+    # groups are computed in place, with the columns of the whole answer as stride; the others are
+    # (states, target) and are copied.
+    columns = program.row_count
+    in_place: set[int] = set()
+    readings = []
+    for reading in distribution.readings:
+        if reading.group == NONE or program.groups[reading.group].narrow:
+            axis = program.axes[reading.tensor][0]
+            readings.append((reading.tensor, reading.row, axis))
+            continue
+        if program.axes[reading.tensor][:-1] != (distribution.target,):
+            raise AssertionError("the answer of a group has the axes (target, group)")
+        strides[reading.tensor] = (columns, 1)
+        offset[reading.tensor] = answer + reading.row
+        in_place.add(reading.tensor)
+    place += columns * (width + 1) + width
+    place = _allocate(program, distribution, sizes, offset, in_place, readings, place)
+
+    step_rows: list[list[int]] = []
+    loop_rows: list[tuple[int, int, int, int]] = []
+    for step in (*program.collect, *distribution.steps):
+        step_rows.append(_encode(program, distribution, step, strides, loop_rows))
+    if distribution.map_tensor != NONE:
+        # The same maps as ordinary contractions, for a target that is not a function of the root.
+        for number, step in enumerate((*program.collect, *distribution.steps)):
+            if step_rows[number][KIND] in (MAP, MAP_COLUMNS):
+                step_rows[number][FALLBACK] = len(step_rows)
+                step_rows.append(_encode(program, None, step, strides, loop_rows))
+
+    belief = [NONE] * len(program.groups)
+    stacked = {group.stacked: g for g, group in enumerate(program.groups)}
+    for step in distribution.steps:
+        if step.left in stacked:
+            belief[stacked[step.left]] = step.right
+    group_rows, leaf_rows = [], []
+    for g, group in enumerate(program.groups):
+        first = len(leaf_rows)
+        leaf_rows += [(leaf.variable, leaf.row) for leaf in group.leaves]
+        group_rows.append(
+            (
+                group.message,
+                group.stacked,
+                first,
+                len(leaf_rows),
+                belief[g],
+                1 if group.narrow else group.rows,
+                sizes[group.message] if group.narrow else 1,
+            )
+        )
+    target_group, target_row = NONE, 0
+    if distribution.map_tensor != NONE:
+        target_group, member = program.leaf_place[distribution.target]
+        target_row = program.groups[target_group].leaves[member].row
+    pointer = np.cumsum([0, *(len(axes) for axes in program.axes)])
+    return Instructions(
+        extents=_table(program.extents),
+        tensor_pointer=pointer.astype(np.int64),
+        tensor_axes=_table([a for axes in program.axes for a in axes]),
+        tensor_strides=_table([s for one in strides for s in one]),
+        tensor_offset=_table(offset),
+        tensor_space=_table(space),
+        steps=_table(step_rows, 9),
+        collect_steps=len(program.collect),
+        loops=_table(loop_rows, 4),
+        inputs=_table(copies, 3),
+        groups=_table(group_rows, 7),
+        leaves=_table(leaf_rows, 2),
+        readings=_table(readings, 3),
+        variables=_table(
+            [
+                (program.rows[v], program.home[v], program.leaf_place[v][0])
+                for v in range(len(program.rows))
+            ],
+            3,
+        ),
+        header=_table(
+            [
+                program.root,
+                distribution.target,
+                program.total,
+                distribution.map_tensor,
+                answer,
+                program.row_count,
+                place,
+                target_group,
+                target_row,
+                len(distribution.steps),
+            ]
+        ),
+        workspace=place,
+        clean_size=clean_size,
+        longest=_longest(program, step_rows, loop_rows),
+    )
+
+
+def _longest(
+    program: Program, steps: list[list[int]], loops: list[tuple[int, int, int, int]]
+) -> int:
+    longest = max((math.prod(program.shape(g.message)) for g in program.groups), default=1)
+    for step in steps:
+        first, middle = step[LOOPS], step[LOOPS] + step[OUTER]
+        for rows in (loops[first:middle], loops[middle : middle + step[SUMMED]]):
+            longest = max(longest, math.prod(program.extents[row[0]] for row in rows))
+    return longest
+
+
+def _table(rows: object, columns: int | None = None) -> IntArray:
+    array = np.ascontiguousarray(rows, dtype=np.int64)
+    if columns is not None and array.size == 0:
+        array = np.zeros((0, columns), dtype=np.int64)
+    return array
+
+
+def _strides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    strides = [1] * len(shape)
+    for i in range(len(shape) - 2, -1, -1):
+        strides[i] = strides[i + 1] * shape[i + 1]
+    return tuple(strides)
+
+
+def _allocate(
+    program: Program,
+    distribution: Distribution,
+    sizes: list[int],
+    offset: list[int],
+    in_place: set[int],
+    readings: list[tuple[int, int, int]],
+    start: int,
+) -> int:
+    """Place the tensors of the distribute pass; space of dead ones is used again.
+
+    A small workspace stays in the cache of one core, which is worth more than any instruction.
+    """
+    last: dict[int, int] = {}
+    for number, step in enumerate(distribution.steps):
+        for t in (step.left, step.right, step.out):
+            last[t] = number
+    end = len(distribution.steps)
+    for tensor, _, _ in readings:
+        last[tensor] = end
+    # Beliefs of groups are read again for soft evidence on their members.
+    stacked = {group.stacked for group in program.groups}
+    for step in distribution.steps:
+        if step.left in stacked:
+            last[step.right] = end
+    free: list[tuple[int, int]] = []
+    top = start
+    fixed = {group.message for group in program.groups} | {step.out for step in program.collect}
+    made = {step.out for step in distribution.steps} - in_place - fixed
+    for number, step in enumerate(distribution.steps):
+        if step.out in made:
+            size = sizes[step.out]
+            chosen = min((block for block in free if block[1] >= size), default=None,
+                         key=lambda block: (block[1], block[0]))
+            if chosen is None:
+                offset[step.out] = top
+                top += size
+            else:
+                free.remove(chosen)
+                offset[step.out] = chosen[0]
+                if chosen[1] > size:
+                    free.append((chosen[0] + size, chosen[1] - size))
+        for t in {step.left, step.right, step.out}:
+            if t in made and last[t] == number:
+                free.append((offset[t], sizes[t]))
+    return top
+
+
+def _encode(
+    program: Program,
+    distribution: Distribution | None,
+    step: Contraction,
+    strides: list[tuple[int, ...]],
+    loop_rows: list[tuple[int, int, int, int]],
+) -> list[int]:
+    """Choose the innermost axis of a contraction and write its loops."""
+    axes = program.axes
+
+    def stride(tensor: int, axis: int) -> int:
+        if tensor == NONE or axis not in axes[tensor]:
+            return 0
+        return strides[tensor][axes[tensor].index(axis)]
+
+    left, right = step.left, step.right
+    every = list(axes[left])
+    if right != NONE:
+        every += [a for a in axes[right] if a not in every]
+    if distribution is not None and right != NONE and right == distribution.map_tensor:
+        target, root = distribution.target, program.root
+        first = len(loop_rows)
+        last = axes[left][-1]
+        if last != root:
+            # Axes (root, group) to (target, group).
+            assert axes[left] == (root, last) and axes[step.out] == (target, last)
+            loop_rows.append((root, stride(step.out, target), stride(left, root), 0))
+            return [MAP_COLUMNS, step.out, left, right, first, 0, 1, last, NONE]
+        rest = [a for a in axes[left] if a != root]
+        outer = [a for a in rest if a in axes[step.out]]
+        summed = [a for a in rest if a not in axes[step.out]]
+        for a in (*outer, *summed):
+            loop_rows.append((a, stride(step.out, a), stride(left, a), 0))
+        # The root is the last axis of the table, the target the last of the result.
+        assert stride(left, root) == 1 and stride(step.out, target) == 1
+        return [MAP, step.out, left, right, first, len(outer), len(summed), root, NONE]
+
+    def fit(axis: int) -> tuple[int, int, int]:
+        run = [stride(t, axis) for t in (step.out, left, right)]
+        usable = all(s in (0, 1) for s in run)
+        return (int(usable), int(run[0] == 1), program.extents[axis])
+
+    inner = max(every, key=lambda a: (fit(a), -a), default=NONE)
+    if inner != NONE and not fit(inner)[0]:
+        inner = NONE
+    if inner != NONE and stride(left, inner) == 0:
+        left, right = right, left
+    runs_out = inner != NONE and stride(step.out, inner) == 1
+    if right == NONE:
+        kind = ADD if runs_out or inner == NONE else SUM
+    elif inner == NONE:
+        kind = AXPY
+    elif stride(right, inner) == 0:
+        kind = AXPY if runs_out else SUM_SCALED
+    else:
+        kind = MULTIPLY if runs_out else DOT
+    outer = [a for a in axes[step.out] if a != inner]
+    summed = [a for a in every if a not in axes[step.out] and a != inner]
+    first = len(loop_rows)
+    for a in (*outer, *summed):
+        loop_rows.append((a, stride(step.out, a), stride(left, a), stride(right, a)))
+    return [kind, step.out, left, right, first, len(outer), len(summed), inner, NONE]

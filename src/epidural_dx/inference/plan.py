@@ -1,0 +1,960 @@
+"""Compile a network into a plan: a fixed list of contractions that answers every query.
+
+The plan is a rooted tree of pairwise contractions ``out = sum(left * right)`` over all factors
+of the network (the *collect* pass, which ends in P(root, evidence)), followed by the reverse of
+the same tree (the *distribute* pass), in which every table also carries the axis of the target.
+The reverse pass is reverse-mode differentiation of the collect pass, so the product of a table
+and its adjoint is the joint distribution of the target and the axes of that table. Consequences:
+
+* factors stay factored; no clique table is ever multiplied out unless it is the cheapest way;
+* *leaf findings* (children that no other factor mentions) never enter the tree. All leaf findings
+  with the same parents form a *group*: observed, a finding multiplies one column into the message
+  of its group; open, it is read out by one matrix product together with its whole group;
+* the target axis is carried only where the root is not an axis already. A target that is a leaf
+  child of the root (a coarser version of it) replaces the root as soon as the root would have to
+  be carried along, so coarse targets cost less than fine ones;
+* evidence on an inner variable shortens its axis to one state, in whatever table it occurs. A
+  table that has seen no evidence below it is the same in every query and is kept.
+
+A plan is plain data: frozen, picklable and the same on every machine.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from epidural_dx.inference.elimination import candidate_orders, moral_graph
+from epidural_dx.inference.network import FloatArray, Network
+
+#: A target of a query: one variable, or several whose joint distribution is wanted.
+Target = int | tuple[int, ...]
+
+#: Marks an absent operand of a contraction.
+NONE = -1
+
+#: Groups of leaf findings with fewer states than this are laid out with the states first.
+NARROW = 8
+
+
+@dataclass(frozen=True)
+class Contraction:
+    """One instruction ``out = sum(left * right)`` over the axes that ``out`` does not have.
+
+    Parameters
+    ----------
+    out, left, right
+        Numbers of tensors; ``right`` is -1 when ``left`` is only summed.
+    """
+
+    out: int
+    left: int
+    right: int = NONE
+
+
+@dataclass(frozen=True)
+class FactorInput:
+    """A tensor that is a factor of the network with its axes permuted.
+
+    Parameters
+    ----------
+    tensor
+        Number of the tensor.
+    factor
+        Number of the factor, or -1 for a table of ones.
+    permutation
+        ``tensor = factor.table.transpose(permutation)``.
+    offset
+        Where its cells start in the packed tables.
+    """
+
+    tensor: int
+    factor: int
+    permutation: tuple[int, ...]
+    offset: int
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A leaf finding and its place in the stacked table of its group.
+
+    Parameters
+    ----------
+    variable, factor
+        The finding and its conditional probability table.
+    permutation
+        ``stacked[..., row : row + k] = factor.table.transpose(permutation)``, the group axis last.
+    row
+        First place on the group axis of the stacked table.
+    """
+
+    variable: int
+    factor: int
+    permutation: tuple[int, ...]
+    row: int
+
+
+@dataclass(frozen=True)
+class LeafGroup:
+    """Leaf findings that have the same parents.
+
+    Parameters
+    ----------
+    message
+        Tensor with the product of the messages of the observed members; axes = parents.
+    stacked
+        Tensor with all their tables, axes = (parents, states of all members), or (states of all
+        members, parents) if `narrow`.
+    leaves
+        The members.
+    rows
+        Length of the group axis of the stacked table.
+    offset
+        Where the stacked table starts in the packed tables.
+    narrow
+        True for a group with few states.
+    """
+
+    message: int
+    stacked: int
+    leaves: tuple[Leaf, ...]
+    rows: int
+    offset: int
+    narrow: bool
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Copy a finished tensor into the columns of the answer, shape (k_target, states).
+
+    Parameters
+    ----------
+    tensor
+        The tensor, axes (variable, target), (target, group) or (narrow group, target).
+    row
+        First column of the answer.
+    variable
+        The inner variable it belongs to, or -1 for a group.
+    group
+        The group it belongs to, or -1 for an inner variable.
+    """
+
+    tensor: int
+    row: int
+    variable: int = NONE
+    group: int = NONE
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """The distribute pass for one carried target.
+
+    Parameters
+    ----------
+    target
+        The carried variable: the root or a leaf child of it.
+    map_tensor
+        Tensor P(target | root, evidence on target), axes (root, target); -1 when the target is
+        the root.
+    steps
+        Contractions in order.
+    owners
+        For every step the collect-pass tensor in whose subtree it works: adjoint of it or a
+        reading from it.
+    readings
+        Which tensors are answers.
+    reading_owners
+        For every reading the collect-pass tensor it is read at.
+    adjoints
+        Pairs (collect-pass tensor, tensor of its adjoint).
+    """
+
+    target: int
+    map_tensor: int
+    steps: tuple[Contraction, ...]
+    owners: tuple[int, ...]
+    readings: tuple[Reading, ...]
+    reading_owners: tuple[int, ...]
+    adjoints: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Program:
+    """Collect pass for one root, and one distribute pass for each target that hangs on it.
+
+    Parameters
+    ----------
+    root
+        The variable at which the collect pass ends.
+    axes
+        Axes of every tensor. Numbers from ``len(cardinalities)`` on are group axes: the stacked
+        states of the members of a group.
+    extents
+        Number of states of every axis number.
+    order
+        Elimination order of the inner variables.
+    inputs
+        Tensors that are factors.
+    groups
+        Groups of leaf findings.
+    collect
+        Contractions of the collect pass.
+    total
+        Tensor P(root, evidence).
+    distributions
+        Distribute passes.
+    rows
+        First column of every variable in the answer.
+    row_count
+        Number of columns of the answer, the sum of all cardinalities.
+    home
+        For every inner variable the tensor that takes its likelihood, -1 for leaf findings.
+    leaf_place
+        For every variable (group, member), or (-1, -1) for inner variables.
+    cells
+        Number of packed table cells.
+    density
+        For every tensor that is a table of the network the share of its cells that are not zero;
+        1 for the others.
+    """
+
+    root: int
+    axes: tuple[tuple[int, ...], ...]
+    extents: tuple[int, ...]
+    order: tuple[int, ...]
+    inputs: tuple[FactorInput, ...]
+    groups: tuple[LeafGroup, ...]
+    collect: tuple[Contraction, ...]
+    total: int
+    distributions: tuple[Distribution, ...]
+    rows: tuple[int, ...]
+    row_count: int
+    home: tuple[int, ...]
+    leaf_place: tuple[tuple[int, int], ...]
+    cells: int
+    density: tuple[float, ...]
+
+    def distribution(self, target: int) -> Distribution:
+        """Return the distribute pass that carries `target`."""
+        for distribution in self.distributions:
+            if distribution.target == target:
+                return distribution
+        raise KeyError(target)
+
+    def shape(self, tensor: int) -> tuple[int, ...]:
+        """Return the full shape of a tensor."""
+        return tuple(self.extents[a] for a in self.axes[tensor])
+
+    def step_size(self, step: Contraction, observed: frozenset[int] = frozenset()) -> float:
+        """Return the multiply-adds of one contraction.
+
+        Observed axes count once. The zeros of a table are not counted where the interpreter
+        skips them: when the table is used as a scalar in front of a vector along the root or the
+        target, and in the map from the root to a target that is a function of it.
+        """
+        axes = set(self.axes[step.left])
+        density = 1.0
+        if step.right != NONE:
+            axes.update(self.axes[step.right])
+            last = self.axes[step.out][-1] if self.axes[step.out] else NONE
+            for t in (step.left, step.right):
+                if self.density[t] < 1.0 and (last not in self.axes[t] or t in self.maps):
+                    density = min(density, self.density[t])
+        return math.prod(self.extents[a] for a in axes if a not in observed) * density
+
+    @cached_property
+    def maps(self) -> frozenset[int]:
+        """Tensors that map the root to a target."""
+        return frozenset(d.map_tensor for d in self.distributions)
+
+    def multiply_adds(self, target: int | None, observed: Iterable[int] = ()) -> int:
+        """Return the multiply-adds of a query without any caching; see `step_size` for zeros.
+
+        Parameters
+        ----------
+        target
+            The carried target; None counts the collect pass only.
+        observed
+            Variables with hard evidence.
+
+        Returns
+        -------
+        int
+        """
+        seen = frozenset(observed)
+        total = sum(self.step_size(step, seen) for step in self.collect)
+        for group in self.groups:
+            parents = math.prod(
+                self.extents[a] for a in self.axes[group.message] if a not in seen
+            )
+            total += parents * sum(1 for leaf in group.leaves if leaf.variable in seen)
+        if target is not None:
+            steps = self.distribution(target).steps
+            total += sum(self.step_size(step, seen) for step in steps)
+        return round(total)
+
+    def pack(self, tables: Sequence[FloatArray]) -> FloatArray:
+        """Bring the tables of all factors into the order the plan works in.
+
+        Parameters
+        ----------
+        tables
+            One array per factor, shape of the factor's table, or ``(draws, *shape)`` for any of
+            them to give parameter draws (the others are then the same in every draw).
+
+        Returns
+        -------
+        ndarray, shape (draws, cells)
+        """
+        draws = 1
+        for factor_input in self.inputs:
+            if factor_input.factor >= 0:
+                draws = max(draws, _draws(tables[factor_input.factor], factor_input.permutation))
+        for group in self.groups:
+            for leaf in group.leaves:
+                draws = max(draws, _draws(tables[leaf.factor], leaf.permutation))
+        packed = np.ones((draws, self.cells))
+        for factor_input in self.inputs:
+            if factor_input.factor < 0:
+                continue
+            table = _with_draws(tables[factor_input.factor], factor_input.permutation)
+            size = math.prod(table.shape[1:])
+            block = packed[:, factor_input.offset : factor_input.offset + size]
+            block[...] = table.reshape(table.shape[0], size)
+        for group in self.groups:
+            shape = self.shape(group.stacked)
+            size = math.prod(shape)
+            block = packed[:, group.offset : group.offset + size].reshape(draws, *shape)
+            states_last = np.moveaxis(block, 1, -1) if group.narrow else block
+            for leaf in group.leaves:
+                table = _with_draws(tables[leaf.factor], leaf.permutation)
+                states_last[..., leaf.row : leaf.row + table.shape[-1]] = table
+            packed[:, group.offset : group.offset + size] = block.reshape(draws, size)
+        return packed
+
+
+def _draws(table: FloatArray, permutation: tuple[int, ...]) -> int:
+    return int(table.shape[0]) if table.ndim > len(permutation) else 1
+
+
+def _with_draws(table: FloatArray, permutation: tuple[int, ...]) -> FloatArray:
+    """Permute the variables of a table and give it a leading draws axis."""
+    if table.ndim == len(permutation):
+        table = table[None]
+    return table.transpose(0, *(p + 1 for p in permutation))
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Everything that can be known before the first question is asked.
+
+    Parameters
+    ----------
+    network
+        The compiled network.
+    targets
+        The targets, each a tuple of variables; the first is the default of every query.
+    programs
+        One program for each root that the targets need.
+    target_programs
+        For every target the number of its program.
+    carried
+        For every target the variable that its program carries. The other variables of the target
+        are enumerated as evidence.
+    """
+
+    network: Network
+    targets: tuple[tuple[int, ...], ...]
+    programs: tuple[Program, ...]
+    target_programs: tuple[int, ...]
+    carried: tuple[int, ...]
+    usually_observed: tuple[int, ...] = field(default=())
+
+    def target_index(self, target: Target | None) -> int:
+        """Return the place of `target` among the targets; None is the first."""
+        if target is None:
+            return 0
+        wanted = (target,) if isinstance(target, int) else tuple(target)
+        if wanted not in self.targets:
+            raise KeyError(f"{wanted} was not among the targets {self.targets} of the plan")
+        return self.targets.index(wanted)
+
+    def multiply_adds(
+        self, target: Target | None = None, observed: Iterable[int] | None = None
+    ) -> int:
+        """Return the multiply-adds of one main job, nothing cached and no zero skipped.
+
+        Parameters
+        ----------
+        target
+            One of the targets, by default the first.
+        observed
+            Variables with hard evidence; by default those that are usually observed.
+
+        Returns
+        -------
+        int
+        """
+        k = self.target_index(target)
+        seen = self.usually_observed if observed is None else tuple(observed)
+        passes = math.prod(
+            self.network.cardinalities[v]
+            for v in self.targets[k]
+            if v != self.carried[k] and v not in seen
+        )
+        return passes * self.programs[self.target_programs[k]].multiply_adds(self.carried[k], seen)
+
+    @cached_property
+    def packed(self) -> tuple[FloatArray, ...]:
+        """Tables of the network in the order of every program, each of shape (1, cells)."""
+        tables = [factor.table for factor in self.network.factors]
+        return tuple(program.pack(tables) for program in self.programs)
+
+
+def compile_network(
+    network: Network,
+    target: Target,
+    *further_targets: Target,
+    usually_observed: Sequence[int] = (),
+    tries: int = 48,
+) -> Plan:
+    """Compile a network once for many queries.
+
+    Parameters
+    ----------
+    network
+        Any discrete network.
+    target
+        The default target: a variable, or a tuple of variables whose joint distribution is
+        wanted.
+    *further_targets
+        More targets that queries may ask for. A target that is a leaf child of another target
+        shares its program; of a tuple, one variable is carried through the tables and the others
+        are enumerated.
+    usually_observed
+        Variables that most questions come with (age, sex): the plan is made cheap for them. Any
+        variable may be observed or not all the same.
+    tries
+        Number of greedy elimination runs to choose from.
+
+    Returns
+    -------
+    Plan
+    """
+    targets: list[tuple[int, ...]] = []
+    for one in (target, *further_targets):
+        as_tuple = (int(one),) if isinstance(one, (int, np.integer)) else tuple(map(int, one))
+        if not as_tuple or len(set(as_tuple)) != len(as_tuple):
+            raise ValueError(f"a target needs distinct variables: {as_tuple}")
+        for v in as_tuple:
+            if not 0 <= v < network.size:
+                raise ValueError(f"unknown target variable {v}")
+        if as_tuple not in targets:
+            targets.append(as_tuple)
+
+    leaf_parents = _leaf_parents(network)
+    mentioned = {v for as_tuple in targets for v in as_tuple}
+    # The carried variable of a tuple is the one with most states: the others are enumerated.
+    carried: list[int] = []
+    for as_tuple in targets:
+        carried.append(max(as_tuple, key=lambda v: (network.cardinalities[v], -v)))
+    roots: list[int] = []
+    root_of: list[int] = []
+    for v in carried:
+        parents = leaf_parents.get(v, ())
+        # A leaf child of another target shares that target's collect pass. A lone coarse target
+        # is rooted at its parent as well: its table is then one factor fewer in the tree.
+        root = parents[0] if len(parents) == 1 else v
+        if root not in mentioned and network.cardinalities[root] > network.cardinalities[v] ** 2:
+            root = v
+        root_of.append(root)
+        if root not in roots:
+            roots.append(root)
+    programs = tuple(
+        _compile_program(
+            network,
+            root,
+            tuple(dict.fromkeys(v for v, r in zip(carried, root_of, strict=True) if r == root)),
+            tuple(usually_observed),
+            tries,
+        )
+        for root in roots
+    )
+    return Plan(
+        network=network,
+        targets=tuple(targets),
+        programs=programs,
+        target_programs=tuple(roots.index(r) for r in root_of),
+        carried=tuple(carried),
+        usually_observed=tuple(usually_observed),
+    )
+
+
+def _leaf_parents(network: Network) -> dict[int, tuple[int, ...]]:
+    """Return the parents of every leaf finding: a child that no other factor mentions."""
+    uses: dict[int, int] = {}
+    for factor in network.factors:
+        for v in factor.variables:
+            uses[v] = uses.get(v, 0) + 1
+    return {
+        factor.child: factor.variables[:-1]
+        for factor in network.factors
+        if factor.child is not None and uses[factor.child] == 1
+    }
+
+
+def _compile_program(
+    network: Network,
+    root: int,
+    targets: tuple[int, ...],
+    usually_observed: tuple[int, ...],
+    tries: int,
+) -> Program:
+    """Choose the cheapest of several elimination orders by the cost of the whole program."""
+    leaves = {v: pa for v, pa in _leaf_parents(network).items() if v != root}
+    inner = [v for v in range(network.size) if v not in leaves]
+    scopes = [
+        tuple(v for v in factor.variables if v not in leaves) for factor in network.factors
+    ]
+    weights = [
+        0.05 if v in usually_observed else math.log(max(k, 1.05))
+        for v, k in enumerate(network.cardinalities)
+    ]
+    graph = moral_graph(scopes, inner)
+    best: Program | None = None
+    best_cost = math.inf
+    best_order: tuple[int, ...] = ()
+
+    def attempt(order: tuple[int, ...]) -> None:
+        nonlocal best, best_cost, best_order
+        program = _Builder(network, root, targets, leaves, order, usually_observed).build()
+        cost = min(_effort(program, target, usually_observed) for target in targets)
+        if cost < best_cost:
+            best, best_cost, best_order = program, cost, order
+
+    for order in candidate_orders(graph, weights, root, tries, keep=max(3, tries // 8)):
+        attempt(order)
+    # Then move single variables of the best order about.
+    rng = random.Random(tries)
+    for _ in range(2 * tries if len(inner) > 3 else 0):
+        changed = list(best_order)
+        v = changed.pop(rng.randrange(len(changed)))
+        changed.insert(rng.randrange(len(changed) + 1), v)
+        attempt(tuple(changed))
+    assert best is not None
+    return best
+
+
+def _effort(program: Program, target: int, usually_observed: tuple[int, ...]) -> float:
+    """Estimate the time of a main job in units of one multiply-add in a long vector.
+
+    Short vectors and single steps cost extra: about 12 units for each turn of an inner loop and
+    100 for each step.
+    """
+    seen = frozenset(usually_observed)
+    effort = 0.0
+    for step in (*program.collect, *program.distribution(target).steps):
+        size = program.step_size(step, seen)
+        axes = program.axes[step.out] or program.axes[step.left]
+        vector = program.extents[axes[-1]] if axes and axes[-1] not in seen else 1
+        if step.right in program.maps:
+            vector = program.extents[program.root]
+        effort += size + 12.0 * size / vector + 100.0
+    return effort
+
+
+class _Builder:
+    """Builds the program for one elimination order."""
+
+    def __init__(
+        self,
+        network: Network,
+        root: int,
+        targets: tuple[int, ...],
+        leaves: dict[int, tuple[int, ...]],
+        order: tuple[int, ...],
+        usually_observed: tuple[int, ...],
+    ) -> None:
+        self.network = network
+        self.root = root
+        self.targets = targets
+        self.leaves = leaves
+        self.order = order
+        self.axes: list[tuple[int, ...]] = []
+        self.extents: list[int] = list(network.cardinalities)
+        # Axes are sorted by this position everywhere: usually observed ones first (what is touched
+        # then stays together), then by elimination, the root, a carried target, and the stacked
+        # states of a group. So inner loops run along the last of these in every operand.
+        self.position: dict[int, int] = {v: i for i, v in enumerate(order)}
+        for v in usually_observed:
+            if v in self.position:
+                self.position[v] -= len(order)
+        self.position[root] = len(order)
+        for i, target in enumerate(targets):
+            self.position.setdefault(target, len(order) + 1 + i)
+        for v in leaves:
+            self.position.setdefault(v, len(order) + 1 + len(targets) + v)
+        self.typical = [float(k) for k in network.cardinalities]
+        for v in usually_observed:
+            self.typical[v] = 1.0
+        # True for tensors with a group of leaf findings below: they change with most questions.
+        self.varying: list[bool] = []
+        self.density: dict[int, float] = {}
+        self.collect: list[Contraction] = []
+        self.cells = 0
+
+    # -- small pieces -------------------------------------------------------------------------
+
+    def sort(self, axes: Iterable[int]) -> tuple[int, ...]:
+        return tuple(sorted(axes, key=lambda a: self.position[a]))
+
+    def tensor(self, axes: Iterable[int], varying: bool = False) -> int:
+        self.axes.append(self.sort(axes))
+        self.varying.append(varying)
+        return len(self.axes) - 1
+
+    def size(self, axes: Iterable[int]) -> float:
+        return math.prod(self.typical[a] for a in axes)
+
+    def contract(self, left: int, right: int, keep: set[int]) -> int:
+        axes = set(self.axes[left])
+        varying = self.varying[left]
+        if right != NONE:
+            axes |= set(self.axes[right])
+            varying = varying or self.varying[right]
+        out = self.tensor(axes & keep, varying)
+        self.collect.append(Contraction(out, left, right))
+        return out
+
+    # -- inputs -------------------------------------------------------------------------------
+
+    def make_inputs(self) -> None:
+        self.inputs: list[FactorInput] = []
+        self.groups: list[LeafGroup] = []
+        members: dict[tuple[int, ...], list[int]] = {}
+        covered: set[int] = set()
+        for number, factor in enumerate(self.network.factors):
+            if factor.child is not None and factor.child in self.leaves:
+                members.setdefault(self.sort(factor.variables[:-1]), []).append(number)
+                continue
+            tensor = self.tensor(factor.variables)
+            covered.update(factor.variables)
+            permutation = tuple(factor.variables.index(a) for a in self.axes[tensor])
+            self.inputs.append(FactorInput(tensor, number, permutation, self.cells))
+            self.density[tensor] = np.count_nonzero(factor.table) / factor.table.size
+            self.cells += factor.table.size
+        for v in (*self.order, self.root):
+            if v not in covered:
+                # A variable that only leaf findings mention still needs a place in the tree.
+                tensor = self.tensor((v,))
+                self.inputs.append(FactorInput(tensor, NONE, (0,), self.cells))
+                self.cells += self.extents[v]
+        for parents in sorted(members):
+            axis = len(self.extents)
+            leaves: list[Leaf] = []
+            row = 0
+            for number in members[parents]:
+                variables = self.network.factors[number].variables
+                child = variables[-1]
+                permutation = tuple(variables.index(a) for a in (*parents, child))
+                leaves.append(Leaf(child, number, permutation, row))
+                row += self.network.cardinalities[child]
+            self.extents.append(row)
+            self.typical.append(float(row))
+            # Inner loops run along the longer of target and group.
+            narrow = row < NARROW
+            self.position[axis] = -(1 << 30) if narrow else 1 << 30
+            message = self.tensor(parents, varying=True)
+            stacked = self.tensor((*parents, axis))
+            self.groups.append(
+                LeafGroup(message, stacked, tuple(leaves), row, self.cells, narrow)
+            )
+            self.cells += row * math.prod(self.extents[a] for a in parents)
+
+    # -- collect pass -------------------------------------------------------------------------
+
+    def eliminate(self) -> int:
+        active = [one.tensor for one in self.inputs] + [group.message for group in self.groups]
+        done: set[int] = set()
+        for v in self.order:
+            if v in done:
+                continue
+            bucket = [t for t in active if v in self.axes[t]]
+            rest = [t for t in active if v not in self.axes[t]]
+            elsewhere = {a for t in rest for a in self.axes[t]} | {self.root}
+            gone = {a for t in bucket for a in self.axes[t]} - elsewhere
+            done |= gone
+            active = [*rest, self.reduce_bucket(bucket, elsewhere)]
+        return self.reduce_bucket(active, {self.root})
+
+    def reduce_bucket(self, bucket: list[int], keep: set[int]) -> int:
+        """Contract all tensors of a bucket into one, summing each axis as early as possible."""
+        by_axes: dict[tuple[int, ...], list[int]] = {}
+        for t in bucket:
+            by_axes.setdefault(self.axes[t], []).append(t)
+        merged: list[int] = []
+        for axes, tensors in by_axes.items():
+            # Tables that most questions leave alone are multiplied first: the product is kept.
+            tensors.sort(key=lambda t: (self.varying[t], t))
+            held = {a for t in bucket if t not in tensors for a in self.axes[t]}
+            first = tensors[0]
+            for i, other in enumerate(tensors[1:], start=2):
+                last = i == len(tensors)
+                first = self.contract(first, other, keep | held if last else set(axes) | keep)
+            merged.append(first)
+        while len(merged) > 1:
+            i, j = self.best_pair(merged, keep)
+            left, right = merged[i], merged[j]
+            others = [t for n, t in enumerate(merged) if n not in (i, j)]
+            held = {a for t in others for a in self.axes[t]}
+            merged = [*others, self.contract(left, right, keep | held)]
+        only = merged[0]
+        if not set(self.axes[only]) <= keep:
+            only = self.contract(only, NONE, keep)
+        return only
+
+    def best_pair(self, tensors: list[int], keep: set[int]) -> tuple[int, int]:
+        """Choose the first contraction of the cheapest sequence (exhaustive up to 7 tensors)."""
+        if len(tensors) > 7:
+            return min(
+                (
+                    (self.size(set(self.axes[a]) | set(self.axes[b])), i, j)
+                    for i, a in enumerate(tensors)
+                    for j, b in enumerate(tensors)
+                    if i < j
+                ),
+            )[1:]
+        axes = [frozenset(self.axes[t]) for t in tensors]
+        varying = [self.varying[t] for t in tensors]
+        full = (1 << len(tensors)) - 1
+        best: dict[int, tuple[float, int]] = {}
+        result: dict[int, frozenset[int]] = {}
+        for subset in range(1, full + 1):
+            inside = [n for n in range(len(tensors)) if subset >> n & 1]
+            outside = [n for n in range(len(tensors)) if not subset >> n & 1]
+            held = frozenset(keep).union(*(axes[n] for n in outside))
+            union = frozenset().union(*(axes[n] for n in inside))
+            result[subset] = union & held if len(inside) > 1 else union
+            if len(inside) == 1:
+                best[subset] = (0.0, 0)
+                continue
+            changes = 1.0 if any(varying[n] for n in inside) else 0.5
+            choice = (math.inf, 0)
+            part = (subset - 1) & subset
+            while part:
+                other = subset ^ part
+                if part > other:
+                    step = self.size(result[part] | result[other]) * changes
+                    cost = best[part][0] + best[other][0] + step
+                    if cost < choice[0]:
+                        choice = (cost, part)
+                part = (part - 1) & subset
+            best[subset] = choice
+        # Walk down to a pair of single tensors: it can be contracted first.
+        subset = full
+        while True:
+            part = best[subset][1]
+            other = subset ^ part
+            if part & (part - 1):
+                subset = part
+            elif other & (other - 1):
+                subset = other
+            else:
+                i, j = sorted((part.bit_length() - 1, other.bit_length() - 1))
+                return i, j
+
+    # -- distribute pass ----------------------------------------------------------------------
+
+    def distribute(self, target: int, total: int) -> Distribution:
+        steps: list[Contraction] = []
+        owners: list[int] = []
+        readings: list[Reading] = []
+        reading_owners: list[int] = []
+        map_tensor = NONE
+        if target != self.root:
+            map_tensor = self.tensor((self.root, target))
+            table = next(f.table for f in self.network.factors if f.child == target)
+            if (np.count_nonzero(table, axis=1) == 1).all():
+                self.density[map_tensor] = 1.0 / table.shape[1]
+        carried = {self.root, target}
+        parent: dict[int, int] = {}
+        for step in self.collect:
+            for t in (step.left, step.right):
+                if t != NONE:
+                    parent[t] = step.out
+
+        def emit(left: int, right: int, keep: set[int], owner: int) -> int:
+            axes = set(self.axes[left])
+            if right != NONE:
+                axes |= set(self.axes[right])
+            out = self.tensor(axes & keep)
+            steps.append(Contraction(out, left, right))
+            owners.append(owner)
+            return out
+
+        def to_target(tensor: int, owner: int, keep: set[int]) -> int:
+            """Replace the carried root by the carried target where the root is not needed."""
+            if map_tensor == NONE or self.root not in self.axes[tensor] or self.root in keep:
+                return tensor
+            return emit(tensor, map_tensor, keep | {target}, owner)
+
+        needed: set[int] = set()
+
+        def need(t: int) -> None:
+            while t not in needed:
+                needed.add(t)
+                if t == total:
+                    return
+                t = parent[t]
+
+        need(total)
+        for group in self.groups:
+            need(group.message)
+
+        def span(t: int) -> float:
+            extra = () if self.root in self.axes[t] else (target,)
+            return self.size((*self.axes[t], *extra))
+
+        messages = {group.message for group in self.groups}
+        producer = {step.out: step for step in self.collect}
+        read_at: dict[int, int] = {}
+        for step in reversed(self.collect):
+            before = set(self.axes[step.left])
+            if step.right != NONE:
+                before |= set(self.axes[step.right])
+            for v in sorted(before - set(self.axes[step.out])):
+                # Any tensor that has the variable will do; one whose adjoint is needed anyway
+                # costs only the reading.
+                best: tuple[float, int] | None = None
+                stack = [t for t in (step.left, step.right) if t != NONE]
+                while stack:
+                    t = stack.pop()
+                    if v not in self.axes[t]:
+                        continue
+                    cost = span(t) + (0.0 if t in messages else 6.0)
+                    walk = t
+                    while walk not in needed:
+                        above = parent[walk]
+                        cost += span(above) + 6.0
+                        walk = above
+                    if best is None or (cost, t) < best:
+                        best = (cost, t)
+                    if t in producer:
+                        made = producer[t]
+                        stack.extend(u for u in (made.left, made.right) if u != NONE)
+                assert best is not None
+                read_at[v] = best[1]
+                need(best[1])
+        reads: dict[int, list[int]] = {}
+        for v, t in read_at.items():
+            reads.setdefault(t, []).append(v)
+
+        adjoint: dict[int, int] = {total: NONE}
+        group_of = {group.message: g for g, group in enumerate(self.groups)}
+
+        def read(t: int) -> None:
+            """Emit the answers that are read at collect-pass tensor `t`."""
+            belief = NONE
+            if t in group_of:
+                g = group_of[t]
+                group = self.groups[g]
+                everything = set(self.axes[t]) | carried
+                belief = t
+                if adjoint[t] != NONE:
+                    belief = emit(adjoint[t], t, everything, t)
+                axis = self.axes[group.stacked][0 if group.narrow else -1]
+                answer = emit(group.stacked, belief, {axis} | carried, t)
+                answer = to_target(answer, t, {axis})
+                readings.append(Reading(answer, self.group_rows[g], group=g))
+                reading_owners.append(t)
+            for v in reads.get(t, ()):
+                keep = {v} | carried
+                if belief != NONE:
+                    answer = emit(belief, NONE, keep, t)
+                elif adjoint[t] != NONE:
+                    answer = emit(adjoint[t], t, keep, t)
+                else:
+                    answer = emit(t, NONE, keep, t)
+                answer = to_target(answer, t, {v})
+                readings.append(Reading(answer, self.rows[v], variable=v))
+                reading_owners.append(t)
+
+        read(total)
+        for step in reversed(self.collect):
+            if step.out not in needed:
+                continue
+            above = adjoint[step.out]
+            for t, other in ((step.left, step.right), (step.right, step.left)):
+                if t == NONE or t not in needed:
+                    continue
+                keep = set(self.axes[t]) | carried
+                operands = [x for x in (above, other) if x != NONE]
+                if not operands:
+                    adjoint[t] = NONE
+                elif len(operands) == 1 and set(self.axes[operands[0]]) <= keep:
+                    adjoint[t] = operands[0]
+                else:
+                    second = operands[1] if len(operands) == 2 else NONE
+                    adjoint[t] = emit(operands[0], second, keep, t)
+                if adjoint[t] != NONE:
+                    adjoint[t] = to_target(adjoint[t], t, set(self.axes[t]))
+                read(t)
+        return Distribution(
+            target=target,
+            map_tensor=map_tensor,
+            steps=tuple(steps),
+            owners=tuple(owners),
+            readings=tuple(readings),
+            reading_owners=tuple(reading_owners),
+            adjoints=tuple(sorted(adjoint.items())),
+        )
+
+    # -- everything ---------------------------------------------------------------------------
+
+    def build(self) -> Program:
+        self.make_inputs()
+        self.rows = [0] * self.network.size
+        self.group_rows: list[int] = []
+        row = 0
+        for group in self.groups:
+            self.group_rows.append(row)
+            for leaf in group.leaves:
+                self.rows[leaf.variable] = row + leaf.row
+            row += group.rows
+        for v in (*self.order, self.root):
+            self.rows[v] = row
+            row += self.network.cardinalities[v]
+        total = self.eliminate()
+        home = [NONE] * self.network.size
+        for v in (*self.order, self.root):
+            home[v] = min(
+                (one.tensor for one in self.inputs if v in self.axes[one.tensor]),
+                key=lambda t: (self.size(self.axes[t]), t),
+            )
+        place = [(NONE, NONE)] * self.network.size
+        for g, group in enumerate(self.groups):
+            for n, leaf in enumerate(group.leaves):
+                place[leaf.variable] = (g, n)
+        distributions = tuple(self.distribute(target, total) for target in self.targets)
+        return Program(
+            root=self.root,
+            axes=tuple(self.axes),
+            extents=tuple(self.extents),
+            order=self.order,
+            inputs=tuple(self.inputs),
+            groups=tuple(self.groups),
+            collect=tuple(self.collect),
+            total=total,
+            distributions=distributions,
+            rows=tuple(self.rows),
+            row_count=row,
+            home=tuple(home),
+            leaf_place=tuple(place),
+            cells=self.cells,
+            density=tuple(self.density.get(t, 1.0) for t in range(len(self.axes))),
+        )

@@ -1,0 +1,1 @@
+"""From published figures to pooled distributions, with provenance kept per cell."""

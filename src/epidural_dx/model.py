@@ -1,0 +1,567 @@
+"""The labelled model: evidence with names in, answers with names out."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from epidural_dx import __version__, store
+from epidural_dx.clinical.aliases import Aliases, complete_variables, load_aliases
+from epidural_dx.clinical.evidence import Evidence, canonical_name, read_evidence
+from epidural_dx.clinical.thresholds import load_thresholds
+from epidural_dx.clinical.units import Units, load_units
+from epidural_dx.clinical.spelling import nearest
+from epidural_dx.errors import EvidenceError, ImpossibleEvidenceError, ModelError
+from epidural_dx.inference import Engine, Plan, Result, compile_network
+from epidural_dx.network.variable import Variable
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from pgmpy.models import DiscreteBayesianNetwork
+
+    from epidural_dx.answer import Answer
+    from epidural_dx.literature.base import LiteratureBase
+    from epidural_dx.network.build import Built
+
+Array = NDArray[np.float64]
+RawEvidence = Mapping[str, object]
+
+#: Default target of test ranking: finding the hidden driver counts.
+DEFAULT_TARGET = ("etiology", "marrow_infiltration")
+
+
+@dataclass(frozen=True)
+class Mechanism:
+    """One state of ``etiology``: which cause, driven by what."""
+
+    name: str
+    cause: str
+    driver: str
+
+
+@dataclass(frozen=True)
+class CompiledModel:
+    """Everything that answering needs, without the literature behind it; picklable."""
+
+    variables: Mapping[str, Variable]
+    plan: Plan
+    mechanisms: tuple[Mechanism, ...]
+    tests: Mapping[str, tuple[str, ...]]
+    parents: Mapping[str, tuple[str, ...]]
+    aliases: Aliases
+    units: Units
+    scenario: str
+    digest: str
+    version: str = __version__
+
+
+@dataclass(frozen=True, eq=False)
+class QueryResult:
+    """Plain arrays of the main job (:meth:`Model.query`).
+
+    Attributes
+    ----------
+    etiology : ndarray, shape (mechanisms,)
+    lesion_cause : ndarray, shape (16,)
+    information : ndarray, shape (variables,)
+        Bits about ``lesion_cause`` by position of the variable; 0 where observed.
+    log_evidence : float
+        Natural logarithm of P(evidence | a lesion exists).
+    """
+
+    etiology: Array
+    lesion_cause: Array
+    information: Array
+    log_evidence: float
+
+
+class Model:
+    """A Bayesian network of spinal epidural lesions, ready for questions.
+
+    Made by :func:`load_model`. Safe to share between threads.
+
+    Attributes
+    ----------
+    variables : mapping of str to Variable
+        All variables; those with ``latent=True`` are not observed but have posteriors.
+    tests : mapping of str to tuple of str
+        The findings that each test reveals.
+    mechanisms : tuple of Mechanism
+        The states of ``etiology`` with cause and driver.
+    """
+
+    def __init__(
+        self,
+        compiled: CompiledModel,
+        networks: Path,
+        priors: Path,
+        cause_mix: Mapping[str, float] | None,
+        backend: str,
+    ) -> None:
+        self._compiled = compiled
+        self._networks = networks
+        self._priors = priors
+        self._cause_mix = cause_mix
+        self.backend = backend
+        self.variables = compiled.variables
+        self.tests = compiled.tests
+        self.mechanisms = compiled.mechanisms
+        self._position = {name: i for i, name in enumerate(compiled.variables)}
+
+    # ------------------------------------------------------------- identity
+
+    @property
+    def name(self) -> str:
+        """Name of the model."""
+        return "epidural-dx"
+
+    @property
+    def version(self) -> str:
+        """Version of the software that built it."""
+        return self._compiled.version
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over networks, priors and options."""
+        return self._compiled.digest
+
+    @property
+    def scenario(self) -> str:
+        """Name of the base rates."""
+        return self._compiled.scenario
+
+    @property
+    def plan(self) -> Plan:
+        """The compiled inference plan."""
+        return self._compiled.plan
+
+    @property
+    def causes(self) -> tuple[str, ...]:
+        """The 16 causes of a lesion."""
+        return self.variables["lesion_cause"].states
+
+    @cached_property
+    def engine(self) -> Engine:
+        """The inference engine."""
+        return Engine(self._compiled.plan, self.backend)
+
+    @cached_property
+    def literature(self) -> LiteratureBase:
+        """The literature base behind the numbers (read on first use)."""
+        from epidural_dx.literature.base import read_literature
+
+        return read_literature(self._priors)
+
+    @cached_property
+    def built(self) -> Built:
+        """Tables with the provenance of every column (built on first use)."""
+        return _build(self._networks, self._priors, self.scenario, self._cause_mix)[0]
+
+    def position(self, variable: str) -> int:
+        """Position of a variable in the arrays.
+
+        Raises
+        ------
+        EvidenceError
+            No such variable.
+        """
+        try:
+            return self._position[variable]
+        except KeyError:
+            raise EvidenceError(
+                f"unknown variable {variable!r}",
+                variable=variable,
+                nearest=nearest(variable, self.variables),
+            ) from None
+
+    # ------------------------------------------------------------- evidence
+
+    def read_evidence(self, evidence: RawEvidence | Evidence, where: str | None = None) -> Evidence:
+        """Read findings with names, numbers and units into likelihoods.
+
+        Raises
+        ------
+        EvidenceError
+            Anything unknown, misspelt, implausible or contradictory.
+        """
+        if isinstance(evidence, Evidence):
+            return evidence
+        return read_evidence(
+            evidence,
+            self.variables,
+            units=self._compiled.units,
+            aliases=self._compiled.aliases,
+            where=where,
+        )
+
+    def canonical_name(self, spelled: str) -> str | None:
+        """Return the variable that a spelling stands for, or None."""
+        return canonical_name(spelled, self.variables, self._compiled.aliases)
+
+    def arrays(self, evidence: Evidence) -> dict[int, Array]:
+        """Likelihood vectors by position."""
+        return {
+            self._position[name]: np.asarray(weights, dtype=float)
+            for name, weights in evidence.likelihoods.items()
+        }
+
+    def run(
+        self,
+        evidence: Evidence,
+        *,
+        target: Sequence[str] = ("etiology",),
+        want: Iterable[str] = ("marginals",),
+    ) -> Result:
+        """Run the engine on one patient.
+
+        Raises
+        ------
+        ImpossibleEvidenceError
+            The evidence has probability 0 under the model.
+        """
+        result = self.engine.run(
+            self.arrays(evidence),
+            target=tuple(self._position[t] for t in target),
+            want=tuple(want),
+        )
+        if not bool(result.possible[0]):
+            raise self._impossible(evidence)
+        return result
+
+    def _impossible(self, evidence: Evidence) -> ImpossibleEvidenceError:
+        """Name a smallest set of findings that cannot stand together."""
+        arrays = self.arrays(evidence)
+        culprits = dict(arrays)
+        for position in list(arrays):
+            rest = {p: v for p, v in culprits.items() if p != position}
+            if not bool(self.engine.run(rest, want=()).possible[0]):
+                culprits = rest
+        names = [n for n, i in self._position.items() if i in culprits]
+        shown = ", ".join(
+            f"{n} {evidence.entries[n].text if n in evidence.entries else ''}".strip()
+            for n in names
+        )
+        return ImpossibleEvidenceError(
+            f"these findings cannot occur together: {shown}",
+            variable=names[0] if names else None,
+        )
+
+    # -------------------------------------------------------------- answers
+
+    def query(self, evidence: RawEvidence | Evidence) -> QueryResult:
+        """The main job as plain arrays: posterior, and information of every open finding.
+
+        Parameters
+        ----------
+        evidence : mapping or Evidence
+
+        Returns
+        -------
+        QueryResult
+
+        Raises
+        ------
+        EvidenceError
+            Evidence that cannot be read or is impossible.
+        """
+        read = self.read_evidence(evidence)
+        result = self.run(read, target=("lesion_cause",), want=("marginals", "information"))
+        assert result.marginals is not None and result.information is not None
+        return QueryResult(
+            etiology=result.marginals[self._position["etiology"]][0],
+            lesion_cause=result.posterior[0],
+            information=result.information[0],
+            log_evidence=float(result.log_evidence[0]),
+        )
+
+    def diagnose(self, evidence: RawEvidence | Evidence, *, where: str | None = None) -> Answer:
+        """Posterior of every cause, mechanism and condition.
+
+        Parameters
+        ----------
+        evidence : mapping
+            Findings by name (see the README for every accepted form); ``{}`` gives the base rates.
+        where : str, optional
+            Where the evidence came from, for errors.
+
+        Returns
+        -------
+        Answer
+
+        Raises
+        ------
+        EvidenceError
+            Evidence that cannot be read or is impossible.
+        """
+        from epidural_dx.answer import answer_from
+
+        read = self.read_evidence(evidence, where)
+        result = self.run(read, want=("marginals",))
+        return answer_from(self, read, result)
+
+    @cached_property
+    def base_marginals(self) -> dict[str, Array]:
+        """Marginals of every variable before any evidence."""
+        marginals = self.engine.run({}, want=("marginals",)).marginals
+        assert marginals is not None
+        return {n: marginals[i][0] for n, i in self._position.items()}
+
+    def rank_tests(
+        self,
+        evidence: RawEvidence | Evidence,
+        target: str | Sequence[str] = DEFAULT_TARGET,
+        by: str = "information",
+    ) -> pd.DataFrame:
+        """Rank the tests that are still worth something, best first.
+
+        Parameters
+        ----------
+        evidence : mapping or Evidence
+        target : str or sequence of str
+            What the information is about: ``lesion_cause``, ``etiology``, any variable, or several
+            (their joint distribution).
+        by : {"information", "information_per_cost"}
+            Order of the rows.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns test, information_bits, cost_usd, turnaround_hours, harm, value, allowed,
+            reason, and more (see ``decision.ranking``).
+
+        Raises
+        ------
+        EvidenceError
+            Bad evidence or an unknown target.
+        """
+        import pandas as pd
+
+        from epidural_dx.decision.ranking import rank_tests
+
+        return pd.DataFrame([r.as_row() for r in rank_tests(self, evidence, target, by)])
+
+    def diagnose_batch(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Posterior of the causes and of etiology for many patients.
+
+        Parameters
+        ----------
+        frame : pandas.DataFrame
+            One row per patient, one column per finding; missing cells are unknown.
+
+        Returns
+        -------
+        pandas.DataFrame
+            Same index; columns ``cause.<cause>``, ``etiology.<mechanism>``, ``log_evidence``.
+
+        Raises
+        ------
+        EvidenceError
+            A cell that cannot be read, naming the row.
+        """
+        import pandas as pd
+
+        rows = []
+        for index, row in frame.iterrows():
+            findings = {
+                str(k): v
+                for k, v in row.items()
+                if not (v is None or (isinstance(v, float) and math.isnan(v)) or v is pd.NA)
+            }
+            rows.append(self.read_evidence(findings, where=f"row {index}"))
+        arrays: dict[int, Array] = {}
+        for i, read in enumerate(rows):
+            for position, weights in self.arrays(read).items():
+                if position not in arrays:
+                    arrays[position] = np.ones((len(rows), len(weights)))
+                arrays[position][i] = weights
+        mechanisms = [m.name for m in self.mechanisms]
+        columns = [f"cause.{c}" for c in self.causes] + [f"etiology.{m}" for m in mechanisms]
+        if not rows:
+            return pd.DataFrame(columns=[*columns, "log_evidence"])
+        if not arrays:
+            arrays = {0: np.ones((len(rows), len(next(iter(self.variables.values())).states)))}
+        result = self.engine.run(
+            arrays, target=(self._position["etiology"],), want=(),
+        )
+        dead = np.flatnonzero(~result.possible)
+        if len(dead):
+            error = self._impossible(rows[int(dead[0])])
+            raise error.located(f"row {frame.index[int(dead[0])]}")
+        cause_of = np.array([self.causes.index(m.cause) for m in self.mechanisms])
+        causes = np.zeros((len(rows), len(self.causes)))
+        np.add.at(causes.T, cause_of, result.posterior.T)
+        table = np.column_stack([causes, result.posterior, result.log_evidence])
+        return pd.DataFrame(table, index=frame.index, columns=[*columns, "log_evidence"])
+
+    def to_pgmpy(self, form: str = "selection") -> DiscreteBayesianNetwork:
+        """The network for pgmpy.
+
+        Parameters
+        ----------
+        form : {"selection", "absorbed"}
+            With ``selection``, queries must carry :attr:`selection_evidence`.
+
+        Returns
+        -------
+        pgmpy.models.DiscreteBayesianNetwork
+        """
+        from epidural_dx.network.export import to_pgmpy
+
+        return to_pgmpy(self.built, form)
+
+    @property
+    def selection_evidence(self) -> dict[str, str]:
+        """Evidence that queries on the selection form must carry."""
+        return {f"select_{v}": "present" for v in self.built.selection}
+
+    def explain(self, evidence: RawEvidence | Evidence) -> pd.DataFrame:
+        """Weights of evidence of every finding for the leading cause against all others.
+
+        Each finding's weight is the exact change of the log odds when it alone is taken away
+        (leave one out), in decibans (ten times the decimal logarithm; Good, Probability and the
+        Weighing of Evidence, 1950).
+
+        Returns
+        -------
+        pandas.DataFrame
+            Columns finding, text, decibans, probability_without, sorted by absolute weight.
+        """
+        import pandas as pd
+
+        from epidural_dx.analysis.explanation import leave_one_out
+
+        return pd.DataFrame(leave_one_out(self, self.read_evidence(evidence)))
+
+
+def _build(
+    networks: Path, priors: Path, scenario: str, cause_mix: Mapping[str, float] | None
+) -> tuple[Built, Mapping[str, Any]]:
+    """Build tables from files; with a cause mix, rescale the mechanisms."""
+    from epidural_dx.literature.base import read_literature
+    from epidural_dx.network.assembly import network
+    from epidural_dx.network.build import build, with_cause_mix
+    from epidural_dx.network.structure import read_structure
+
+    structure = read_structure(networks)
+    built = build(structure, read_literature(priors), priors, scenario)
+    if cause_mix:
+        arrays, names = network(built)
+        cause = names.index("lesion_cause")
+        plan = compile_network(arrays, cause, tries=1)
+        marginal = Engine(plan, "numpy").run({}, want=()).posterior[0]
+        prior = dict(zip(structure.nodes["lesion_cause"].states, marginal, strict=True))
+        built = with_cause_mix(built, cause_mix, prior)
+    return built, structure.nodes
+
+
+def _compile(
+    networks: Path,
+    priors: Path,
+    scenario: str,
+    cause_mix: Mapping[str, float] | None,
+    key: str,
+) -> CompiledModel:
+    from epidural_dx.network.assembly import network
+
+    built, nodes = _build(networks, priors, scenario, cause_mix)
+    variables = {
+        n.name: Variable(
+            name=n.name,
+            label=n.label,
+            states=n.states,
+            group=n.group,
+            kind=str(n.table["method"]),
+            unit=n.unit,
+            latent=n.group in ("latent", "target"),
+        )
+        for n in nodes.values()
+    }
+    aliases_file = networks / "aliases.yaml"
+    thresholds_file = priors / "thresholds.csv"
+    aliases = load_aliases(aliases_file)
+    complete = complete_variables(
+        variables,
+        load_thresholds(thresholds_file),
+        aliases,
+        thresholds_file=thresholds_file,
+        aliases_file=aliases_file,
+    )
+    arrays, names = network(built)
+    at = {n: i for i, n in enumerate(names)}
+    plan = compile_network(
+        arrays,
+        at["etiology"],
+        at["lesion_cause"],
+        (at["etiology"], at["marrow_infiltration"]),
+        usually_observed=(at["age_group"], at["sex"]),
+    )
+    return CompiledModel(
+        variables=complete,
+        plan=plan,
+        mechanisms=tuple(
+            Mechanism(m.name, m.cause, m.driver) for m in built.structure.mechanisms.values()
+        ),
+        tests=dict(built.structure.tests),
+        parents={n.name: n.parents for n in nodes.values()},
+        aliases=aliases,
+        units=load_units(priors / "units.csv"),
+        scenario=scenario,
+        digest=key,
+    )
+
+
+def load_model(
+    networks: str | PathLike[str] | None = None,
+    priors: str | PathLike[str] | None = None,
+    scenario: str = "general_adult",
+    cause_mix: Mapping[str, float] | None = None,
+    *,
+    backend: str = "auto",
+) -> Model:
+    """Load the packaged model, or one from your own files.
+
+    Parameters
+    ----------
+    networks, priors : path-like, optional
+        Folders of structure and figures; by default the packaged ones.
+    scenario : str
+        Base rates (``priors/scenarios.yaml``): general_adult, child, high_tuberculosis,
+        high_thalassemia, cancer_center.
+    cause_mix : mapping of str to float, optional
+        Wanted share of each of the 16 causes before any evidence (normalised).
+    backend : {"auto", "numpy", "numba"}
+        ``auto`` takes numba when it is installed.
+
+    Returns
+    -------
+    Model
+        Compiled once per state of the files and then read from the user's cache.
+
+    Raises
+    ------
+    ModelError
+        A network or prior file with an error: one sentence with file, line and name.
+    """
+    network_folder = store.data_folder("networks", networks)
+    prior_folder = store.data_folder("priors", priors)
+    mix = dict(cause_mix) if cause_mix else None
+    try:
+        key = store.digest(
+            network_folder, prior_folder, scenario, json.dumps(mix, sort_keys=True)
+        )
+    except (TypeError, ValueError):
+        raise ModelError(f"the cause mix must map causes to numbers, got {cause_mix!r}") from None
+    compiled = store.read_stored(key)
+    if not isinstance(compiled, CompiledModel):
+        compiled = _compile(network_folder, prior_folder, scenario, mix, key)
+        store.write_stored(key, compiled)
+    return Model(compiled, network_folder, prior_folder, mix, backend)

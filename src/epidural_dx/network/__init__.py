@@ -1,0 +1,1 @@
+"""From structure files and pooled distributions to a validated discrete network."""

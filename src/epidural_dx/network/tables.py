@@ -1,0 +1,222 @@
+r"""Formulas that turn pooled columns into conditional probability tables. Arrays only.
+
+Every function takes columns of shape ``(..., given, states)`` and returns a table whose last
+axis is the child and sums to 1. Leading axes are parameter draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+
+def normalized(table: Array) -> Array:
+    """Divide by the sum over the last axis."""
+    result: Array = table / table.sum(-1, keepdims=True)
+    return result
+
+
+def associated(
+    child: Array, partner: Array, log_odds_ratio: Array | float, child_scores: Array,
+    partner_scores: Array,
+) -> Array:
+    r"""Make two findings dependent given their base without moving either margin.
+
+    The joint given the base has margins ``child`` and ``partner`` and the odds ratios of the
+    linear-by-linear association model (Goodman, J Am Stat Assoc 1979;74:537): starting from
+    :math:`\exp(\theta\, u_x v_l)` the margins are fitted iteratively (Deming, Stephan,
+    Ann Math Stat 1940;11:427), which leaves all odds ratios as they were.
+
+    Parameters
+    ----------
+    child : ndarray, shape (..., base, child)
+        P(child | base).
+    partner : ndarray, shape (..., base, partner)
+        P(partner | base).
+    log_odds_ratio : ndarray, shape (..., base) or float
+        :math:`\theta` per unit of both scores.
+    child_scores, partner_scores : ndarray, shapes (child,), (partner,)
+
+    Returns
+    -------
+    ndarray, shape (..., base, partner, child)
+        P(child | base, partner).
+    """
+    theta = np.asarray(log_odds_ratio, dtype=float)[..., None, None]
+    seed = np.exp(theta * partner_scores[:, None] * child_scores[None, :])
+    joint = seed * partner[..., :, None] * child[..., None, :]
+    for _ in range(200):
+        joint = joint * (child / joint.sum(-2))[..., None, :]
+        scale = partner / joint.sum(-1)
+        joint = joint * scale[..., :, None]
+        if np.max(np.abs(scale - 1)) < 1e-13:
+            break
+    return normalized(joint)
+
+
+def ratio(
+    base: Array, modifier: Array, reference: int, only: Sequence[int] | None = None
+) -> Array:
+    r"""Let a second parent shift a column by its likelihood ratio against a reference state.
+
+    :math:`P(x \mid a, b) \propto P(x \mid a)\, P(x \mid b) / P(x \mid b_0)`: exact where the two
+    parents act independently on the odds of the child's states.
+
+    Parameters
+    ----------
+    base : ndarray, shape (..., a, states)
+    modifier : ndarray, shape (..., b, states)
+    reference : int
+        Position of :math:`b_0`.
+    only : sequence of int, optional
+        States whose odds the modifier moves; the others keep their proportions.
+
+    Returns
+    -------
+    ndarray, shape (..., a, b, states)
+    """
+    factor = modifier / modifier[..., reference : reference + 1, :]
+    if only is not None:
+        # odds of a state against all others, so that the remaining states keep their proportions
+        odds = modifier / (1 - modifier)
+        keep = np.ones_like(factor)
+        for state in only:
+            keep[..., state] = odds[..., state] / odds[..., reference : reference + 1, state]
+        factor = keep
+    return normalized(base[..., :, None, :] * factor[..., None, :, :])
+
+
+def excess_probability(probability: Array, reference: Array | float) -> Array:
+    """Link of a noisy-OR cause: what it adds to the reference, ``1 - (1 - p) / (1 - r)``, >= 0."""
+    result: Array = np.clip(1 - (1 - probability) / (1 - np.asarray(reference)), 0.0, 1.0)
+    return result
+
+
+def noisy_or(links: Sequence[Array]) -> Array:
+    r"""Any of several independent causes makes the finding present.
+
+    :math:`P(\text{absent} \mid \ldots) = \prod_i (1 - q_i)` (Pearl, Probabilistic Reasoning in
+    Intelligent Systems, 1988, section 4.3.2).
+
+    Parameters
+    ----------
+    links : sequence of ndarray, shape (..., k_i)
+        Link probability of every state of every parent, in the order of the parents.
+
+    Returns
+    -------
+    ndarray, shape (..., k_1, ..., k_n, 2)
+        States absent, present.
+    """
+    count = len(links)
+    absent: Array = np.ones(1)
+    for i, link in enumerate(links):
+        lead = link.shape[:-1]
+        shape = (*lead, *(1 for _ in range(i)), link.shape[-1], *(1 for _ in range(count - 1 - i)))
+        absent = absent * (1 - link).reshape(shape)
+    return np.stack([absent, 1 - absent], axis=-1)
+
+
+def noisy_max(cumulatives: Sequence[Array]) -> Array:
+    r"""The highest of several independent contributions (ordered states only).
+
+    :math:`P(X \le x) = \prod_i P_i(X_i \le x)` (Díez, UAI 1993).
+
+    Parameters
+    ----------
+    cumulatives : sequence of ndarray, shape (..., k_i, states)
+        Cumulative distribution of every parent state's contribution.
+
+    Returns
+    -------
+    ndarray, shape (..., k_1, ..., k_n, states)
+    """
+    count = len(cumulatives)
+    product: Array = np.ones(1)
+    for i, c in enumerate(cumulatives):
+        lead = c.shape[:-2]
+        shape = (
+            *lead,
+            *(1 for _ in range(i)),
+            c.shape[-2],
+            *(1 for _ in range(count - 1 - i)),
+            c.shape[-1],
+        )
+        product = product * c.reshape(shape)
+    return np.diff(product, axis=-1, prepend=0.0)
+
+
+def relative_cumulative(columns: Array, reference: Array) -> Array:
+    """Cumulative contribution of a cause beyond a reference column, made a distribution.
+
+    ``F(x) / F_reference(x)``, clipped to 1 and made non-decreasing: the contribution that,
+    joined to the reference by noisy-MAX, gives back the column where it exceeds the reference.
+    """
+    share = np.minimum(np.cumsum(columns, -1) / np.cumsum(reference, -1), 1.0)
+    share[..., -1] = 1.0
+    result: Array = np.minimum.accumulate(share[..., ::-1], axis=-1)[..., ::-1]
+    return result
+
+
+def dominance(shapes: Sequence[int], order: Sequence[tuple[int, int, int]], otherwise: int,
+              states: int) -> Array:
+    """Deterministic table: the first rule that applies names the state.
+
+    Parameters
+    ----------
+    shapes : sequence of int
+        Cardinalities of the parents.
+    order : sequence of (parent axis, parent state, child state)
+    otherwise : int
+        Child state when no rule applies.
+    states : int
+
+    Returns
+    -------
+    ndarray, shape (*shapes, states)
+    """
+    table = np.zeros((*shapes, states))
+    for index in np.ndindex(*shapes):
+        winner = otherwise
+        for axis, state, result in order:
+            if index[axis] == state:
+                winner = result
+                break
+        table[(*index, winner)] = 1.0
+    return table
+
+
+def isth_score() -> Array:
+    """Deterministic table of the ISTH overt DIC score, at least 5 points or below.
+
+    Points: platelets <100 one, <50 two (×10⁹/L); D-dimer raised two, strongly raised three;
+    prothrombin time prolonged by 3 to 6 s one, over 6 s two; fibrinogen below 1 g/L one
+    (Taylor et al., Thromb Haemost 2001;86:1327). Overt DIC: five points or more.
+
+    Returns
+    -------
+    ndarray, shape (5, 3, 3, 3, 2)
+        Platelets (high, normal, low_100_149, low_50_99, very_low), D-dimer, prothrombin time,
+        fibrinogen (normal, low, very_low), score (below_5, at_least_5).
+    """
+    points = (
+        np.array([0, 0, 0, 1, 2])[:, None, None, None]
+        + np.array([0, 2, 3])[None, :, None, None]
+        + np.array([0, 1, 2])[None, None, :, None]
+        + np.array([0, 0, 1])[None, None, None, :]
+    )
+    overt = (points >= 5).astype(float)
+    return np.stack([1 - overt, overt], axis=-1)
+
+
+def reweighting(share: Array, population: Array) -> Array:
+    """Factor per state that turns the population's share into the share at presentation.
+
+    ``share / population``: multiplied into a rate it leaves the rate of the whole group as it is.
+    """
+    result: Array = share / population
+    return result

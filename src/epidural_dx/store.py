@@ -1,0 +1,104 @@
+"""Where networks and priors lie, what they are worth (digest), and compiled models on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from epidural_dx import __version__
+from epidural_dx.errors import ModelError
+
+#: Written into every stored model; a change of the stored classes needs a new number.
+FORMAT = 1
+
+
+def data_folder(name: str, given: str | os.PathLike[str] | None) -> Path:
+    """Folder ``networks`` or ``priors``: the one given, the checkout's, or the wheel's.
+
+    Raises
+    ------
+    ModelError
+        The folder does not exist.
+    """
+    if given is not None:
+        folder = Path(given)
+        if not folder.is_dir():
+            raise ModelError(f"the {name} folder does not exist", file=str(folder))
+        return folder
+    package = Path(__file__).resolve().parent
+    for folder in (package.parent.parent / name, package / name):
+        if folder.is_dir():
+            return folder
+    raise ModelError(f"the {name} folder does not exist", file=str(package / name))
+
+
+def digest(networks: Path, priors: Path, *extra: str) -> str:
+    """SHA-256 over version, names and contents of all files below both folders.
+
+    Parameters
+    ----------
+    networks, priors : Path
+    extra : str
+        Options that change the model (scenario, cause mix).
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+    """
+    sha = hashlib.sha256(f"{__version__}/{FORMAT}".encode())
+    for text in extra:
+        sha.update(b"\0" + text.encode())
+    for folder in (networks, priors):
+        for path in sorted(folder.rglob("*")):
+            if path.suffix in (".yaml", ".csv"):
+                sha.update(b"\0" + path.relative_to(folder).as_posix().encode() + b"\0")
+                sha.update(path.read_bytes())
+    return sha.hexdigest()
+
+
+def cache_folder() -> Path | None:
+    """Folder of compiled models, or None where EPIDURAL_DX_CACHE is ``off``."""
+    setting = os.environ.get("EPIDURAL_DX_CACHE", "")
+    if setting == "off":
+        return None
+    if setting:
+        return Path(setting)
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
+    return Path(base) / "epidural-dx"
+
+
+def read_stored(key: str) -> Any | None:
+    """Return the compiled model with that key, or None where none (readable) is stored.
+
+    Only files that this user wrote are read: a stored model is a pickle.
+    """
+    folder = cache_folder()
+    if folder is None:
+        return None
+    path = folder / f"{key}.pickle"
+    try:
+        if hasattr(os, "getuid") and path.stat().st_uid != os.getuid():
+            return None
+        with path.open("rb") as handle:
+            return pickle.load(handle)  # noqa: S301
+    except (OSError, pickle.UnpicklingError, EOFError, AttributeError, ImportError, IndexError):
+        return None
+
+
+def write_stored(key: str, value: Any) -> None:
+    """Store a compiled model whole or not at all; a read-only disk is no error."""
+    folder = cache_folder()
+    if folder is None:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.NamedTemporaryFile(dir=folder, delete=False) as handle:
+            pickle.dump(value, handle, protocol=pickle.HIGHEST_PROTOCOL)
+        os.replace(handle.name, folder / f"{key}.pickle")
+    except OSError:
+        return
