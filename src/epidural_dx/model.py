@@ -560,8 +560,9 @@ def load_model(
         )
     except (TypeError, ValueError):
         raise ModelError(f"the cause mix must map causes to numbers, got {cause_mix!r}") from None
-    compiled = store.read_stored(key)
+    stored = store.storage_key(key)
+    compiled = store.read_stored(stored)
     if not isinstance(compiled, CompiledModel):
         compiled = _compile(network_folder, prior_folder, scenario, mix, key)
-        store.write_stored(key, compiled)
+        store.write_stored(stored, compiled)
     return Model(compiled, network_folder, prior_folder, mix, backend)

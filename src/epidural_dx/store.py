@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,16 @@ def digest(networks: Path, priors: Path, *extra: str) -> str:
                 sha.update(b"\0" + path.relative_to(folder).as_posix().encode() + b"\0")
                 sha.update(path.read_bytes())
     return sha.hexdigest()
+
+
+def storage_key(model_digest: str) -> str:
+    """Name of a stored model: its digest, and the state of the code that reads it back."""
+    sha = hashlib.sha256(f"{model_digest}/{sys.version_info[:2]}".encode())
+    package = Path(__file__).resolve().parent
+    for path in sorted(package.rglob("*.py")):
+        stat = path.stat()
+        sha.update(f"{path.relative_to(package)}:{stat.st_size}:{stat.st_mtime_ns}".encode())
+    return sha.hexdigest()[:32]
 
 
 def cache_folder() -> Path | None:

@@ -104,6 +104,12 @@ def test_units_are_converted(read, name, text, value):
     assert entry.value == pytest.approx(value, rel=1e-4)
 
 
+def test_a_lost_superscript_is_not_a_thousand(read):
+    """350 109/L is 350 x 10^9/L copied without its superscript, never 350,109 per litre."""
+    assert read({"platelets": "350 109/L"}).entries["platelets"].value == 350
+    refused(read, {"platelets": "350,109/L"})
+
+
 def test_a_unit_of_another_quantity_names_those_that_fit(read):
     """A wrong dimension is an error that lists units of the variable."""
     for name, text in [
@@ -343,7 +349,7 @@ def test_a_state_that_contradicts_its_value_is_refused(read, name, value):
     refused(read, {name: value})
 
 
-@given(count=st.floats(0, 3000, allow_nan=False))
+@given(count=st.floats(0.5, 3000, allow_nan=False))
 def test_every_count_has_exactly_one_state_and_units_agree(read, count):
     """The cuts cover the line without overlap, and 10^9/L and /uL lead to the same state."""
     states = read({"platelets": count}).entries["platelets"].states

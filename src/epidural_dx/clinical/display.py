@@ -54,7 +54,9 @@ _SUPERSCRIPT = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 def pretty(unit: str) -> str:
     """Return a unit for display: ``10^9/L`` as ``×10⁹/L``."""
-    head, sign, tail = unit.partition("^")
+    if unit == "1":
+        return ""
+    head, sign, tail = unit.replace("10*", "10^").partition("^")
     if head != "10" or not sign:
         return unit
     digits = tail[: len(tail) - len(tail.lstrip("0123456789"))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -162,6 +163,11 @@ def limit_in(spelled: str, given: Mapping[Any, object], key: str) -> float | Non
     )
 
 
+@functools.lru_cache(maxsize=4096)
+def _cuts(variable: Variable, unit: str, patient: Patient) -> Cuts | None:
+    return cuts_of(variable.thresholds, unit, patient)
+
+
 @dataclass(frozen=True, slots=True)
 class Measurement:
     """One number of one patient, to be turned into states.
@@ -233,6 +239,8 @@ class Measurement:
         unit = amount.unit
         if unit is None and alias is not None:
             unit = alias.unit
+        if unit is None:
+            unit = self.variable.unit
         readings = [
             self._in_one_unit(amount, unit, conversion, lower, upper)
             for conversion in self._conversions(unit)
@@ -278,7 +286,7 @@ class Measurement:
         bool
             True if another laboratory's limit could make it one of these states.
         """
-        cuts = cuts_of(self.variable.thresholds, measured.unit, self.patient)
+        cuts = _cuts(self.variable, measured.unit, self.patient)
         number = measured.number
         if number is None or cuts is None:
             return False
@@ -342,7 +350,7 @@ class Measurement:
         lower: float | None,
         upper: float | None,
     ) -> tuple[Conversion, tuple[str, ...], tuple[str, ...], Interval]:
-        cuts = cuts_of(self.variable.thresholds, conversion.unit, self.patient)
+        cuts = _cuts(self.variable, conversion.unit, self.patient)
         if cuts is None:
             raise self._error(f"has no cut-offs in {conversion.unit}")
         interval = _converted(amount.interval, conversion)
@@ -380,7 +388,7 @@ class Measurement:
 
     def _depends_on_age(self, conversion: Conversion, interval: Interval) -> bool:
         anyone = Patient(self.patient.sexes, (Interval(0.0, math.inf, True, False),))
-        cuts = cuts_of(self.variable.thresholds, conversion.unit, anyone)
+        cuts = _cuts(self.variable, conversion.unit, anyone)
         return cuts is not None and len(set(cuts.states(interval))) > 1
 
     def _check_plausible(
@@ -411,7 +419,7 @@ class Measurement:
     def _other_unit(self, amount: Amount, tried: Conversion) -> tuple[str, ...]:
         """Return the number with the first unit of the table that makes it plausible."""
         for conversion in self.units.conversions(self.variable.name) if self.units else ():
-            cuts = cuts_of(self.variable.thresholds, conversion.unit, self.patient)
+            cuts = _cuts(self.variable, conversion.unit, self.patient)
             if (conversion.unit, conversion.factor) == (tried.unit, tried.factor) or cuts is None:
                 continue
             interval = _converted(amount.interval, conversion)

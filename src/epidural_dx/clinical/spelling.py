@@ -53,6 +53,7 @@ _AMERICAN = (
 )
 
 
+@functools.lru_cache(maxsize=4096)
 def normal_form(text: str) -> str:
     """Return a spelling in lower case with underscores and plain signs.
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from epidural_dx.clinical.tables import Row, read_table
-from epidural_dx.errors import EvidenceError, ModelError
+from epidural_dx.errors import EvidenceError
 from epidural_dx.network.variable import Interval, Threshold
 
 __all__ = ["MULTIPLE", "SEXES", "Cuts", "Patient", "cuts_of", "load_thresholds"]
@@ -313,28 +313,3 @@ def _in_multiples(band: tuple[Threshold, ...]) -> tuple[Threshold, ...]:
         )
         for row in band
     )
-
-
-def by_variable(
-    thresholds: Mapping[str, Sequence[Threshold]], names: Iterable[str], file: str | Path
-) -> None:
-    """Check that every variable with cut-offs exists.
-
-    Parameters
-    ----------
-    thresholds : mapping
-        From `load_thresholds`.
-    names : iterable of str
-        The variables of the network.
-    file : path-like
-        For the error.
-
-    Raises
-    ------
-    ModelError
-        If a variable is unknown.
-    """
-    known = set(names)
-    for name in thresholds:
-        if name not in known:
-            raise ModelError("has cut-offs but is no variable of the network", file=file, name=name)

@@ -33,6 +33,7 @@ _PINT_EXPONENT = re.compile(r"(?:\^|\*\*)-?\d{1,2}(?![\d^*])")
 _PINT_TARGET = re.compile(r"(?:(?:[mun]?(?:g|mol)|U)/[dmu]?L|s|years|mm/h|10\^9/L)\Z")
 
 
+@functools.lru_cache(maxsize=4096)
 def unit_key(text: str) -> str:
     """Return a unit in one spelling, case kept.
 

@@ -8,6 +8,11 @@ Arrays only: variables and states are integers, nothing is read or written. Typi
     result.posterior, result.information, result.joints[another_finding]
 """
 
+from epidural_dx.inference.derivatives import (
+    Derivatives,
+    log_evidence_derivatives,
+    posterior_derivatives,
+)
 from epidural_dx.inference.engine import ALL_ANSWERS, Answers, Bank, Engine, Result
 from epidural_dx.inference.evidence import ImpossibleEvidence, Observation, read_evidence
 from epidural_dx.inference.information import entropy, mutual_information
@@ -18,6 +23,7 @@ __all__ = [
     "ALL_ANSWERS",
     "Answers",
     "Bank",
+    "Derivatives",
     "Engine",
     "Factor",
     "ImpossibleEvidence",
@@ -29,6 +35,8 @@ __all__ = [
     "Target",
     "compile_network",
     "entropy",
+    "log_evidence_derivatives",
     "mutual_information",
+    "posterior_derivatives",
     "read_evidence",
 ]

@@ -13,6 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from epidural_dx.inference.derivatives import (
+    Derivatives,
+    log_evidence_derivatives,
+    posterior_derivatives,
+)
 from epidural_dx.inference.evidence import (
     EvidenceRows,
     ImpossibleEvidence,
@@ -379,6 +384,16 @@ class Engine:
         table = result.posterior.reshape(rows.rows, combinations, -1) * weight[:, :, None]
         return np.moveaxis(table, -1, 1).reshape(rows.rows, -1, *shape)
 
+    def derivatives(self, evidence: Mapping[int, Observation]) -> Derivatives:
+        """Differentiate log P(evidence) by every table cell: see `log_evidence_derivatives`."""
+        return log_evidence_derivatives(self.plan, evidence)
+
+    def posterior_derivatives(
+        self, evidence: Mapping[int, Observation], variable: int
+    ) -> tuple[FloatArray, tuple[FloatArray, ...]]:
+        """Differentiate P(variable | evidence) by every table cell: see `posterior_derivatives`."""
+        return posterior_derivatives(self.plan, evidence, variable)
+
     # -- machinery --------------------------------------------------------------------------------
 
     def _run(
@@ -403,19 +418,19 @@ class Engine:
         draws = tables.shape[0]
         lead: tuple[int, ...] = (rows.rows,) if bank is None else (rows.rows, draws)
         k = cardinalities[carried]
-        block = _Block.empty(rows.rows * draws, program, k, len(cardinalities), want)
         if self.backend == "numba":
-            self._run_numba(block, number, carried, rows, tables, want)
+            block = self._run_numba(number, carried, rows, tables, want)
         else:
+            block = _Block.empty(rows.rows * draws, program, k, len(cardinalities), want)
             for first, last, part, some in self._chunks(rows, tables):
                 distribution = program.distribution(carried) if want else None
                 outcome = self._numpy[number].run(part, some, distribution, carried)
                 block.fill(slice(first, last), outcome, self._starts[number], program)
         self._rescue(block, number, carried, rows, tables, bool(want))
-        block.log_evidence += np.repeat(rows.log_scale, draws)
-        dead = ~np.isfinite(block.log_evidence)
-        if dead.any():
-            block.clear(dead)
+        block.log_evidence += rows.log_scale if draws == 1 else np.repeat(rows.log_scale, draws)
+        possible = np.isfinite(block.log_evidence)
+        if not possible.all():
+            block.clear(~possible)
         return Result(
             target=self.plan.targets[index],
             log_evidence=block.log_evidence.reshape(lead),
@@ -435,13 +450,12 @@ class Engine:
 
     def _run_numba(
         self,
-        block: _Block,
         number: int,
         carried: int,
         rows: EvidenceRows,
         tables: FloatArray,
         want: frozenset[str],
-    ) -> None:
+    ) -> _Block:
         key = (number, carried)
         if key not in self._numba:
             from epidural_dx.inference.numba_backend import NumbaProgram
@@ -449,13 +463,15 @@ class Engine:
             program = self.plan.programs[number]
             self._numba[key] = NumbaProgram(program, program.distribution(carried))
         outcome = self._numba[key].run(rows, tables, want, self.threads)
-        block.log_evidence = outcome.log_evidence
-        block.trusted = outcome.trusted
         assert outcome.target is not None
-        block.posterior = outcome.target
-        block.marginals = outcome.marginals
-        block.joints = outcome.joint
-        block.information = outcome.information
+        return _Block(
+            outcome.log_evidence,
+            outcome.trusted,
+            outcome.target,
+            outcome.marginals,
+            outcome.joint,
+            outcome.information,
+        )
 
     def _chunks(
         self, rows: EvidenceRows, tables: FloatArray
@@ -483,9 +499,9 @@ class Engine:
         distribute: bool,
     ) -> None:
         """Run jobs that may have underflowed again in log space."""
-        doubtful = np.flatnonzero(~block.trusted)
-        if not len(doubtful):
+        if block.trusted.all():
             return
+        doubtful = np.flatnonzero(~block.trusted)
         program = self.plan.programs[number]
         if number not in self._log:
             self._log[number] = LogProgram(program)

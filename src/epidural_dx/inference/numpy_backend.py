@@ -7,6 +7,8 @@ differs between the jobs multiplies them with a likelihood.
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -66,6 +68,39 @@ def _divide(left: FloatArray, right: FloatArray) -> FloatArray:
     return out
 
 
+@dataclass(frozen=True, eq=False)
+class Collected:
+    """State of a chunk of jobs after the collect pass.
+
+    Parameters
+    ----------
+    fixed
+        Variables that have the same hard state in every job; their axes have length 1.
+    weights
+        Likelihoods (rows, k) of the other variables with evidence.
+    values
+        All tensors, shape (jobs or 1, axes).
+    messages
+        Messages of observed leaf findings to their parents, largest entry 1.
+    norm
+        Sum of the total over the root, in the arithmetic of the program.
+    scale
+        Log of what was taken out of the messages, shape (jobs,).
+    log_evidence, trusted, root
+        As in `Outcome`.
+    """
+
+    fixed: dict[int, int]
+    weights: dict[int, FloatArray]
+    values: list[FloatArray | None]
+    messages: dict[int, FloatArray]
+    norm: FloatArray
+    scale: FloatArray
+    log_evidence: FloatArray
+    trusted: npt.NDArray[np.bool_]
+    root: FloatArray
+
+
 class NumpyProgram:
     """A program bound to einsum strings.
 
@@ -79,7 +114,6 @@ class NumpyProgram:
         self.program = program
         steps = {step for d in program.distributions for step in d.steps} | set(program.collect)
         self._formula = {step: self._einsum(step) for step in steps}
-        self._collect_variables: list[frozenset[int]] = [frozenset()] * len(program.axes)
         below: dict[int, frozenset[int]] = {}
         for step in program.collect:
             before = set(program.axes[step.left])
@@ -92,7 +126,14 @@ class NumpyProgram:
         # Variables summed out below a tensor: hard evidence on them changes its values.
         self._below = below
         # Replaced as a whole, so that threads see either the old or the new pair.
-        self._clean: tuple[FloatArray | None, dict[int, FloatArray]] = (None, {})
+        self._clean: tuple[FloatArray | None, list[FloatArray | None]] = (None, [])
+        # Tensors of the collect pass that hard evidence on a variable slices.
+        self._with_axis: dict[int, list[int]] = {}
+        sliced = [one.tensor for one in program.inputs] + [step.out for step in program.collect]
+        sliced += [t for group in program.groups for t in (group.message, group.stacked)]
+        for t in sliced:
+            for a in program.axes[t]:
+                self._with_axis.setdefault(a, []).append(t)
 
     def _einsum(self, step: Contraction) -> str:
         axes = self.program.axes
@@ -159,43 +200,39 @@ class NumpyProgram:
 
     # -- running --------------------------------------------------------------------------------
 
-    def _clean_values(self, tables: FloatArray) -> dict[int, FloatArray]:
-        """Return the collect pass without evidence, kept for the tables last used."""
-        key, clean = self._clean
-        if key is not tables:
-            values: dict[int, FloatArray | None] = {}
-            self._load(values, tables, {}, 1)
-            for group in self.program.groups:
-                shape = (1, *self.program.shape(group.message))
-                values[group.message] = self._enter(np.ones(shape))
-            for step in self.program.collect:
-                left = values[step.left]
-                right = None if step.right == NONE else values[step.right]
-                assert left is not None
-                values[step.out] = self._contract(step, left, right)
-            clean = {t: value for t, value in values.items() if value is not None}
-            self._clean = (tables, clean)
-        return clean
+    def _clean_values(self, tables: FloatArray) -> list[FloatArray | None]:
+        """Return every tensor of the collect pass without evidence, kept for the last tables.
 
-    def _load(
-        self,
-        values: dict[int, FloatArray | None],
-        tables: FloatArray,
-        fixed: dict[int, int],
-        jobs: int,
-    ) -> None:
+        With more than one draw the steps are left out: they are run with every question.
+        """
+        key, clean = self._clean
+        if key is tables:
+            return clean
         program = self.program
+        values: list[FloatArray | None] = [None] * len(program.axes)
         entered = self._enter(tables)
-        for one in program.inputs:
-            shape = program.shape(one.tensor)
-            size = int(np.prod(shape, dtype=np.int64))
-            block = entered[:, one.offset : one.offset + size].reshape(-1, *shape)
-            values[one.tensor] = self._slice(block, one.tensor, fixed)
+        sources = [(one.tensor, one.offset) for one in program.inputs]
+        sources += [(group.stacked, group.offset) for group in program.groups]
+        for tensor, offset in sources:
+            shape = program.shape(tensor)
+            size = math.prod(shape)
+            values[tensor] = entered[:, offset : offset + size].reshape(-1, *shape)
         for group in program.groups:
-            shape = program.shape(group.stacked)
-            size = int(np.prod(shape, dtype=np.int64))
-            block = entered[:, group.offset : group.offset + size].reshape(-1, *shape)
-            values[group.stacked] = self._slice(block, group.stacked, fixed)
+            shape = (1, *program.shape(group.message))
+            values[group.message] = self._enter(np.ones(shape))
+        if tables.shape[0] == 1:
+            for step in program.collect:
+                values[step.out] = self._contract(step, *self._operands(step, values))
+        self._clean = (tables, values)
+        return values
+
+    @staticmethod
+    def _operands(
+        step: Contraction, values: list[FloatArray | None]
+    ) -> tuple[FloatArray, FloatArray | None]:
+        left = values[step.left]
+        assert left is not None
+        return left, None if step.right == NONE else values[step.right]
 
     def _slice(self, value: FloatArray, tensor: int, fixed: dict[int, int]) -> FloatArray:
         axes = self.program.axes[tensor]
@@ -205,6 +242,138 @@ class NumpyProgram:
             slice(fixed[a], fixed[a] + 1) if a in fixed else slice(None) for a in axes
         )
         return value[(slice(None), *index)]
+
+    def collect(self, evidence: EvidenceRows, tables: FloatArray) -> Collected:
+        """Run the collect pass for one chunk of jobs; parameters as in `run`."""
+        program = self.program
+        jobs = max(evidence.rows, tables.shape[0])
+        states = evidence.states
+        fixed: dict[int, int] = {}
+        weights: dict[int, FloatArray] = {}
+        observed = np.flatnonzero((states != OPEN).any(axis=0))
+        for v in observed.tolist():
+            column = states[:, v]
+            first = int(column[0])
+            if first >= 0 and (len(column) == 1 or (column == first).all()):
+                fixed[v] = first
+                continue
+            k = program.extents[v]
+            weight = np.ones((evidence.rows, k))
+            hard = column >= 0
+            weight[hard] = np.arange(k) == column[hard, None]
+            if v in evidence.soft:
+                soft = column == SOFT
+                weight[soft] = evidence.soft[v][soft]
+            weights[v] = weight
+
+        clean = self._clean_values(tables)
+        values = list(clean)
+        varying: set[int] = set()
+        for t in {t for v in fixed for t in self._with_axis.get(v, ())}:
+            value = values[t]
+            if value is not None:
+                values[t] = self._slice(value, t, fixed)
+        for v, weight in weights.items():
+            home = program.home[v]
+            if home == NONE:
+                continue
+            shape = [weight.shape[0]] + [1] * len(program.axes[home])
+            shape[program.axes[home].index(v) + 1] = weight.shape[1]
+            value = values[home]
+            assert value is not None
+            values[home] = self._times(value, self._enter(weight).reshape(shape))
+            varying.add(home)
+
+        # What is taken out of single messages is exact; only what products lose counts against
+        # the trust in the result.
+        scale = np.zeros(jobs)
+        lost = np.zeros(jobs)
+        messages: dict[int, FloatArray] = {}
+        members: dict[int, list[int]] = {}
+        for v in (*fixed, *weights):
+            g = program.leaf_place[v][0]
+            if g == NONE:
+                continue
+            message = self.raw_message(v, fixed, weights, values)
+            messages[v], top = self._normalise(message)
+            scale = scale + top
+            members.setdefault(g, []).append(v)
+        for g, observed_members in members.items():
+            product = messages[observed_members[0]]
+            for v in observed_members[1:]:
+                product = self._times(product, messages[v])
+            if len(observed_members) > 1:
+                product, top = self._normalise(product)
+                scale = scale + top
+                lost = lost + top
+            values[program.groups[g].message] = product
+            varying.add(program.groups[g].message)
+
+        use_clean = tables.shape[0] == 1
+        hard_inner = {v for v in fixed if program.home[v] != NONE}
+        for step in program.collect:
+            if (
+                not use_clean
+                or step.left in varying
+                or step.right in varying
+                or not hard_inner.isdisjoint(self._below[step.out])
+            ):
+                varying.add(step.out)
+                values[step.out] = self._contract(step, *self._operands(step, values))
+
+        total = values[program.total]
+        assert total is not None
+        norm = self._sum(total, -1)
+        inner = self._log(norm)
+        root = np.zeros((jobs, program.extents[program.root]))
+        if program.root in fixed:
+            root[:, fixed[program.root]] = self._probability(total, norm)[:, 0]
+        else:
+            root[...] = self._probability(total, norm)
+        return Collected(
+            fixed=fixed,
+            weights=weights,
+            values=values,
+            messages=messages,
+            norm=norm,
+            scale=scale,
+            log_evidence=np.broadcast_to(inner + scale, (jobs,)).copy(),
+            trusted=np.broadcast_to(inner + lost > LOG_FLOOR, (jobs,)).copy(),
+            root=root,
+        )
+
+    def raw_message(
+        self,
+        v: int,
+        fixed: dict[int, int],
+        weights: dict[int, FloatArray],
+        values: list[FloatArray | None],
+    ) -> FloatArray:
+        """Return what an observed leaf finding says about its parents, not scaled.
+
+        Parameters
+        ----------
+        v
+            The finding.
+        fixed, weights, values
+            As in `Collected`.
+
+        Returns
+        -------
+        ndarray, shape (jobs or 1, parents)
+        """
+        g, n = self.program.leaf_place[v]
+        group = self.program.groups[g]
+        row = group.leaves[n].row
+        stacked = self._states_last(group, values)
+        if v in fixed:
+            return stacked[..., row + fixed[v]]
+        weight = weights[v]
+        rows = stacked[..., row : row + weight.shape[1]]
+        by_row = self._enter(weight).reshape(
+            weight.shape[0], *[1] * (rows.ndim - 2), weight.shape[1]
+        )
+        return self._sum(self._times(rows, by_row), -1)
 
     def run(
         self,
@@ -231,152 +400,42 @@ class NumpyProgram:
         Outcome
         """
         program = self.program
-        jobs = max(evidence.rows, tables.shape[0])
-        states = evidence.states
-        fixed: dict[int, int] = {}
-        weights: dict[int, FloatArray] = {}
-        observed = np.flatnonzero((states != OPEN).any(axis=0))
-        for v in observed.tolist():
-            column = states[:, v]
-            first = int(column[0])
-            if first >= 0 and (column == first).all():
-                fixed[v] = first
-                continue
-            k = program.extents[v]
-            weight = np.ones((evidence.rows, k))
-            hard = column >= 0
-            weight[hard] = np.arange(k) == column[hard, None]
-            if v in evidence.soft:
-                soft = column == SOFT
-                weight[soft] = evidence.soft[v][soft]
-            weights[v] = weight
-
-        values: dict[int, FloatArray | None] = {}
-        self._load(values, tables, fixed, jobs)
-        varying: set[int] = set()
-        for v, weight in weights.items():
-            home = program.home[v]
-            if home == NONE:
-                continue
-            axis = program.axes[home].index(v)
-            shape = [weight.shape[0]] + [1] * len(program.axes[home])
-            shape[axis + 1] = weight.shape[1]
-            value = values[home]
-            assert value is not None
-            values[home] = self._times(value, self._enter(weight).reshape(shape))
-            varying.add(home)
-
-        # What is taken out of single messages is exact; only what products lose counts against
-        # the trust in the result.
-        scale = np.zeros(jobs)
-        lost = np.zeros(jobs)
-        messages: dict[int, FloatArray] = {}
-        for group in program.groups:
-            product: FloatArray | None = None
-            stacked = self._states_last(group, values)
-            for leaf in group.leaves:
-                v = leaf.variable
-                if v in fixed:
-                    message = stacked[..., leaf.row + fixed[v]]
-                elif v in weights:
-                    weight = weights[v]
-                    rows = stacked[..., leaf.row : leaf.row + weight.shape[1]]
-                    shape = (weight.shape[0], *[1] * (rows.ndim - 2), weight.shape[1])
-                    by_row = self._enter(weight).reshape(shape)
-                    message = self._sum(self._times(rows, by_row), -1)
-                else:
-                    continue
-                message, top = self._normalise(message)
-                scale = scale + top
-                messages[v] = message
-                product = message if product is None else self._times(product, message)
-            if product is None:
-                shape = (1, *program.shape(group.message))
-                ones = self._enter(np.broadcast_to(1.0, shape))
-                values[group.message] = self._slice(ones, group.message, fixed)
-            else:
-                if len(group.leaves) > 1:
-                    product, top = self._normalise(product)
-                    scale = scale + top
-                    lost = lost + top
-                values[group.message] = product
-                varying.add(group.message)
-
-        use_clean = tables.shape[0] == 1
-        clean = self._clean_values(tables) if use_clean else {}
-        hard_inner = {v for v in fixed if program.home[v] != NONE}
-        for step in program.collect:
-            changed = (
-                not use_clean
-                or step.left in varying
-                or step.right in varying
-                or not hard_inner.isdisjoint(self._below[step.out])
-            )
-            if changed:
-                varying.add(step.out)
-                left = values[step.left]
-                right = None if step.right == NONE else values[step.right]
-                assert left is not None
-                values[step.out] = self._contract(step, left, right)
-            else:
-                values[step.out] = self._slice(clean[step.out], step.out, fixed)
-
-        total = values[program.total]
-        assert total is not None
-        norm = self._sum(total, -1)
-        inner = self._log(norm)
-        log_evidence = inner + scale
-        trusted = np.broadcast_to(inner + lost > LOG_FLOOR, (jobs,)).copy()
-        root = np.zeros((jobs, program.extents[program.root]))
-        posterior = self._probability(total, norm)
-        if program.root in fixed:
-            root[:, fixed[program.root]] = np.broadcast_to(posterior[:, 0], (jobs,))
-        else:
-            root[...] = posterior
-        log_evidence = np.broadcast_to(log_evidence, (jobs,)).copy()
+        got = self.collect(evidence, tables)
+        jobs = len(got.log_evidence)
         conditional: FloatArray | None = None
-        posterior = root
+        posterior = got.root
         if carried != program.root:
-            conditional = self._target_given_root(carried, values, fixed, weights)
+            conditional = self._target_given_root(carried, got)
             wide = np.zeros(
                 (conditional.shape[0], program.extents[program.root], conditional.shape[2])
             )
             rows: slice = slice(None)
-            if program.root in fixed:
-                rows = slice(fixed[program.root], fixed[program.root] + 1)
+            if program.root in got.fixed:
+                rows = slice(got.fixed[program.root], got.fixed[program.root] + 1)
             wide[:, rows] = self._leave(conditional)
-            posterior = np.matmul(root[:, None, :], wide)[:, 0]
-        observed_cells = np.broadcast_to(states >= 0, (jobs, states.shape[1]))
+            posterior = np.matmul(got.root[:, None, :], wide)[:, 0]
+        observed = np.broadcast_to(evidence.states >= 0, (jobs, evidence.states.shape[1]))
         if distribution is None:
-            return Outcome(log_evidence, root, posterior, None, trusted, observed_cells)
+            return Outcome(got.log_evidence, got.root, posterior, None, got.trusted, observed)
         if conditional is not None:
-            values[distribution.map_tensor] = conditional
-        joint = self._distribute(
-            distribution, values, fixed, weights, messages, posterior, norm, jobs
-        )
-        start = program.rows[program.root]
+            got.values[distribution.map_tensor] = conditional
+        joint = self._distribute(distribution, got, posterior)
         if conditional is not None:
-            joint[:, :, start : start + root.shape[1]] = np.swapaxes(root[:, :, None] * wide, 1, 2)
-        return Outcome(log_evidence, root, posterior, joint, trusted, observed_cells)
+            start = program.rows[program.root]
+            block = np.swapaxes(got.root[:, :, None] * wide, 1, 2)
+            joint[:, :, start : start + block.shape[2]] = block
+        return Outcome(got.log_evidence, got.root, posterior, joint, got.trusted, observed)
 
     def _distribute(
-        self,
-        distribution: Distribution,
-        values: dict[int, FloatArray | None],
-        fixed: dict[int, int],
-        weights: dict[int, FloatArray],
-        messages: dict[int, FloatArray],
-        posterior: FloatArray,
-        norm: FloatArray,
-        jobs: int,
+        self, distribution: Distribution, got: Collected, posterior: FloatArray
     ) -> FloatArray:
+        """Run the distribute pass; return P(target, variable | evidence) of all variables."""
         program = self.program
         target = distribution.target
+        values, fixed, norm = got.values, got.fixed, got.norm
+        jobs = len(got.log_evidence)
         for step in distribution.steps:
-            left = values[step.left]
-            right = None if step.right == NONE else values[step.right]
-            assert left is not None
-            values[step.out] = self._contract(step, left, right)
+            values[step.out] = self._contract(step, *self._operands(step, values))
 
         k = program.extents[target]
         joint = np.zeros((jobs, k, program.row_count))
@@ -385,41 +444,32 @@ class NumpyProgram:
         if target == program.root and target in fixed:
             here = slice(fixed[target], fixed[target] + 1)
         for reading in distribution.readings:
-            value = values[reading.tensor]
-            assert value is not None
-            block = self._probability(value, norm)
+            block = values[reading.tensor]
+            assert block is not None
             start = reading.row
             if program.axes[reading.tensor][-1] in (target, program.root):
                 block = np.swapaxes(block, 1, 2)
             if reading.variable in fixed:
                 start += fixed[reading.variable]
-            joint[:, here, start : start + block.shape[2]] = block
-
-        self._observed_leaves(distribution, values, fixed, weights, messages, posterior, norm, joint)
+            joint[:, here, start : start + block.shape[2]] = self._probability(block, norm)
+        self._observed_leaves(distribution, got, posterior, joint)
         start = program.rows[target]
         joint[:, :, start : start + k] = posterior[:, :, None] * np.eye(k)
         return joint
 
-    def _target_given_root(
-        self,
-        target: int,
-        values: dict[int, FloatArray | None],
-        fixed: dict[int, int],
-        weights: dict[int, FloatArray],
-    ) -> FloatArray:
+    def _target_given_root(self, target: int, got: Collected) -> FloatArray:
         """Return P(target | root, evidence on the target), shape (jobs, k_root, k_target)."""
         program = self.program
         g, n = program.leaf_place[target]
         group = program.groups[g]
         leaf = group.leaves[n]
         k = program.extents[target]
-        stacked = self._states_last(group, values)
-        table = stacked[..., leaf.row : leaf.row + k]
-        if target in fixed:
+        table = self._states_last(group, got.values)[..., leaf.row : leaf.row + k]
+        if target in got.fixed:
             weight = np.zeros((1, k))
-            weight[0, fixed[target]] = 1.0
-        elif target in weights:
-            weight = weights[target]
+            weight[0, got.fixed[target]] = 1.0
+        elif target in got.weights:
+            weight = got.weights[target]
         else:
             return table
         weighted = self._times(table, self._enter(weight)[:, None, :])
@@ -428,78 +478,67 @@ class NumpyProgram:
     def _observed_leaves(
         self,
         distribution: Distribution,
-        values: dict[int, FloatArray | None],
-        fixed: dict[int, int],
-        weights: dict[int, FloatArray],
-        messages: dict[int, FloatArray],
+        got: Collected,
         posterior: FloatArray,
-        norm: FloatArray,
         joint: FloatArray,
     ) -> None:
-        """Replace the rows of observed leaf findings, which were read as if they were open."""
+        """Replace the columns of observed leaf findings, which were read as if they were open."""
         program = self.program
-        for v in messages:
+        target = distribution.target
+        for v, message in got.messages.items():
             k = program.extents[v]
             start = program.rows[v]
-            if v in fixed:
+            if v in got.fixed:
                 joint[:, :, start : start + k] = 0.0
-                joint[:, :, start + fixed[v]] = posterior
+                joint[:, :, start + got.fixed[v]] = posterior
                 continue
             g, n = program.leaf_place[v]
             group = program.groups[g]
             leaf = group.leaves[n]
-            belief, axes = self._group_belief(distribution, g, values)
-            stacked = self._states_last(group, values)
-            rows = stacked[..., leaf.row : leaf.row + k]
-            message = messages[v]
+            belief, axes = self._group_belief(distribution, g, got.values)
+            rows = self._states_last(group, got.values)[..., leaf.row : leaf.row + k]
             # P(v, target | e) = w(v) sum_parents P(v | parents) P(parents, target | e) / message
-            by_parents = message.reshape(
-                message.shape + (1,) * (belief.ndim - message.ndim)
+            lifted = self._over(
+                belief, message.reshape(message.shape + (1,) * (belief.ndim - message.ndim))
             )
-            lifted = self._over(belief, by_parents)
             names = {a: _LETTERS[i] for i, a in enumerate(axes)}
             parents = "".join(names[a] for a in program.axes[group.message])
             everything = "".join(names[a] for a in axes)
-            weight = weights[v]
-            carried = distribution.target if distribution.target in axes else program.root
-            block = np.einsum(
-                f"Z{parents}z,Z{everything},Zz->Zz{names[carried]}",
+            carried = target if target in axes else program.root
+            block: FloatArray = np.einsum(
+                f"Z{parents}z,Z{everything},Zz->Z{names[carried]}z",
                 self._leave(rows),
                 self._relative(lifted),
-                weight,
+                got.weights[v],
             )
-            if carried != distribution.target:
-                conditional = values[distribution.map_tensor]
+            if carried != target:
+                conditional = got.values[distribution.map_tensor]
                 assert conditional is not None
-                block = block @ self._leave(conditional)
-            total = block.sum(axis=(1, 2))
-            scaled = _divide(block, total[:, None, None])
-            if carried == program.root and program.root in fixed and carried == distribution.target:
-                wide = np.zeros((*scaled.shape[:2], program.extents[program.root]))
-                wide[:, :, fixed[program.root] : fixed[program.root] + 1] = scaled
-                scaled = wide
-            joint[:, :, start : start + k] = np.swapaxes(scaled, 1, 2)
+                block = np.matmul(np.swapaxes(self._leave(conditional), 1, 2), block)
+            scaled = _divide(block, block.sum(axis=(1, 2))[:, None, None])
+            if target == program.root and target in got.fixed:
+                joint[:, :, start : start + k] = 0.0
+                here = got.fixed[target]
+                joint[:, here : here + 1, start : start + k] = scaled
+            else:
+                joint[:, :, start : start + k] = scaled
 
     @staticmethod
-    def _states_last(group: LeafGroup, values: dict[int, FloatArray | None]) -> FloatArray:
+    def _states_last(group: LeafGroup, values: list[FloatArray | None]) -> FloatArray:
         stacked = values[group.stacked]
         assert stacked is not None
         return np.moveaxis(stacked, 1, -1) if group.narrow else stacked
 
     def _group_belief(
-        self, distribution: Distribution, g: int, values: dict[int, FloatArray | None]
+        self, distribution: Distribution, g: int, values: list[FloatArray | None]
     ) -> tuple[FloatArray, tuple[int, ...]]:
         """Return P(parents, target, evidence) of a group, parents axes first, and its axes."""
         program = self.program
         group = program.groups[g]
-        tensor = NONE
-        for step in distribution.steps:
-            if step.left == group.stacked:
-                tensor = step.right
+        tensor = next(s.right for s in distribution.steps if s.left == group.stacked)
         value = values[tensor]
         assert value is not None
         axes = program.axes[tensor]
         parents = program.axes[group.message]
         wanted = (*parents, *(a for a in axes if a not in parents))
-        value = value.transpose(0, *(axes.index(a) + 1 for a in wanted))
-        return value, wanted
+        return value.transpose(0, *(axes.index(a) + 1 for a in wanted)), wanted

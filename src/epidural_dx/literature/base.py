@@ -118,7 +118,8 @@ class LiteratureBase:
             g: pool(len(states), singles[g], experts.get(g, ()), self.settings)
             for g in given_states
         }
-        for members, observations in sorted(groups.items(), key=lambda item: len(item[0])):
+        # small groups first; the order of the rows must not matter
+        for members, observations in sorted(groups.items(), key=lambda g: (len(g[0]), g[0])):
             weights = [(shares or {}).get(g, 1.0) for g in members]
             moved = pool_group([columns[g] for g in members], weights, observations, self.settings)
             columns.update(zip(members, moved, strict=True))
@@ -190,16 +191,17 @@ class LiteratureBase:
                     raise ModelError(
                         f"{'|'.join(cell.states)!r} is no state of {variable}; "
                         f"states are {', '.join(position)}",
-                        file="elicited",
+                        file=cell.file,
+                        line=cell.line,
                         name=f"{given}={g}",
                     )
                 mean[members] += cell.probability / len(members)
             if mean.sum() <= 0:
                 continue
-            ess = min(np.mean([c.ess for c in cells]), self.settings.expert_cap)
+            ess = min(float(np.mean([c.ess for c in cells])), self.settings.expert_cap)
             if any(c.basis == "published" for c in cells):
                 ess *= self.settings.published_basis
-            columns.setdefault(g, []).append(ExpertColumn(expert, mean / mean.sum(), float(ess)))
+            columns.setdefault(g, []).append(ExpertColumn(expert, mean / mean.sum(), ess))
         return columns
 
 

@@ -25,6 +25,7 @@ effective sample size is the one whose Dirichlet has that variance.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -262,8 +263,9 @@ def _effective_counts(
 ) -> tuple[float, list[float]]:
     """Correlation of the cell, and effective patients per figure.
 
-    Figures of one study on disjoint states share one set of patients: each brings the count of
-    its own states, and the patients in none of them are brought once, by the first figure.
+    Figures of one study share one set of patients, so each brings an equal part of them: the
+    parts add up to the study once. The correlation is estimated from the set of states with the
+    most patients, the more cautious (larger) one of several equally large sets.
     """
     by_set: dict[frozenset[int], list[Observation]] = {}
     for o in observations:
@@ -271,12 +273,17 @@ def _effective_counts(
             by_set.setdefault(o.states, []).append(o)
     correlation = settings.correlation
     if by_set:
-        largest = max(by_set.values(), key=lambda group: sum(o.count for o in group))
-        correlation = intraclass_correlation(
-            [o.share for o in largest],
-            [o.count for o in largest],
-            settings.correlation,
-            settings.correlation_studies,
+        patients = {s: math.fsum(o.count for o in group) for s, group in by_set.items()}
+        most = max(patients.values())
+        correlation = max(
+            intraclass_correlation(
+                [o.share for o in group],
+                [o.count for o in group],
+                settings.correlation,
+                settings.correlation_studies,
+            )
+            for s, group in by_set.items()
+            if patients[s] == most
         )
     per_study: dict[str, int] = {}
     for o in observations:

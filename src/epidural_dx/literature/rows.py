@@ -6,9 +6,12 @@ Nothing is pooled here; a wrong cell in a file becomes one sentence with file, l
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+import io
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 from epidural_dx.errors import ModelError
 
@@ -30,6 +33,14 @@ LITERATURE_COLUMNS = (
 EXPERT_COLUMNS = (
     "expert,given,given_states,context,variable,states,probability,ess,basis,comment".split(",")
 )
+
+
+class Place(TypedDict):
+    """Where something stands in a file: the keywords of :class:`ModelError`."""
+
+    file: str
+    line: int | None
+    name: str
 
 
 @dataclass(frozen=True)
@@ -101,6 +112,8 @@ class ExpertCell:
     probability: float
     ess: float
     basis: str
+    file: str = ""
+    line: int | None = None
 
 
 @dataclass(frozen=True)
@@ -125,7 +138,7 @@ class Source:
         return ". ".join([*parts, code] if code else parts)
 
 
-def read_table(path: Path, columns: tuple[str, ...] | list[str]) -> Iterator[tuple[int, dict[str, str]]]:
+def read_table(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield ``(line, row)`` of a UTF-8 CSV file that must hold `columns`.
 
     Raises
@@ -134,44 +147,53 @@ def read_table(path: Path, columns: tuple[str, ...] | list[str]) -> Iterator[tup
         File missing, wrong encoding, missing column, or a row with too many or too few cells.
     """
     try:
-        with path.open(encoding="utf-8", newline="") as handle:
-            reader = csv.DictReader(handle, strict=True)
-            missing = [c for c in columns if c not in (reader.fieldnames or ())]
-            if missing:
-                raise ModelError(
-                    f"column {missing[0]!r} is missing; found {', '.join(reader.fieldnames or ())}",
-                    file=str(path),
-                    line=1,
-                    name=missing[0],
-                )
-            for row in reader:
-                if None in row or None in row.values():
-                    raise ModelError(
-                        f"the row has {'more' if None in row else 'fewer'} cells than the header",
-                        file=str(path),
-                        line=reader.line_num,
-                        name=str(next(iter(row.values()))),
-                    )
-                yield reader.line_num, row
+        raw = path.read_bytes()
     except FileNotFoundError:
         raise ModelError("the file does not exist", file=str(path)) from None
+    try:
+        text = raw.decode("utf-8")
     except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
         raise ModelError(
-            f"the file is not UTF-8 (byte {error.start})", file=str(path)
+            f"the file is not UTF-8 (byte {error.start})", file=str(path), line=line
         ) from None
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    try:
+        missing = [c for c in columns if c not in (reader.fieldnames or ())]
+        if missing:
+            raise ModelError(
+                f"column {missing[0]!r} is missing; found {', '.join(reader.fieldnames or ())}",
+                file=str(path),
+                line=1,
+                name=missing[0],
+            )
+        for row in reader:
+            if None in row or None in row.values():
+                raise ModelError(
+                    f"the row has {'more' if None in row else 'fewer'} cells than the header",
+                    file=str(path),
+                    line=reader.line_num,
+                    name=str(next(iter(row.values()))),
+                )
+            yield reader.line_num, row
     except csv.Error as error:
-        raise ModelError(f"the file is no valid CSV: {error}", file=str(path)) from None
+        raise ModelError(
+            f"the file is no valid CSV: {error}", file=str(path), line=reader.line_num
+        ) from None
 
 
 def _number(text: str, column: str, path: Path, line: int, name: str) -> float | None:
     if text == "":
         return None
     try:
-        return float(text)
+        value = float(text)
     except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
         raise ModelError(
             f"{column} must be a number, got {text!r}", file=str(path), line=line, name=name
-        ) from None
+        )
+    return value
 
 
 def _states(text: str) -> tuple[str, ...]:
@@ -197,11 +219,13 @@ def read_figures(folder: Path) -> tuple[Figure, ...]:
     for path in sorted((folder / "literature").glob("*.csv")):
         for line, row in read_table(path, LITERATURE_COLUMNS):
             name = row["id"]
-            where = {"file": str(path), "line": line, "name": name}
-
-            def number(column: str, row: dict[str, str] = row, line: int = line) -> float | None:
-                return _number(row[column], column, path, line, row["id"])
-
+            where: Place = {"file": str(path), "line": line, "name": name}
+            k, n, point, low, high = (
+                _number(row[column], column, path, line, name)
+                for column in ("k", "n", "point", "low", "high")
+            )
+            if not name:
+                raise ModelError("the row has no id", **where)
             if name in seen:
                 raise ModelError(f"the id stands already in {seen[name]}", **where)
             seen[name] = f"{path.name}:{line}"
@@ -219,11 +243,11 @@ def read_figures(folder: Path) -> tuple[Figure, ...]:
                 given_states=_states(row["given_states"]),
                 variable=row["model_variable"],
                 states=_states(row["model_states"]),
-                k=number("k"),
-                n=number("n"),
-                point=number("point"),
-                low=number("low"),
-                high=number("high"),
+                k=k,
+                n=n,
+                point=point,
+                low=low,
+                high=high,
                 unit=row["unit"],
                 population=row["population"],
                 source=row["source"],
@@ -239,14 +263,14 @@ def read_figures(folder: Path) -> tuple[Figure, ...]:
             )
             if figure.use in ("pool", "prevalence", "rate") and not figure.source_id:
                 raise ModelError("the figure has no source_id", **where)
-            if figure.use == "pool":
-                share = figure.proportion
-                if share is None:
-                    raise ModelError("a pooled figure needs k and n, or point", **where)
-                if figure.k is not None and figure.n is not None and figure.k > figure.n:
-                    raise ModelError(f"k = {figure.k:g} is above n = {figure.n:g}", **where)
-                if not 0 <= share <= 1:
-                    raise ModelError(f"the proportion {share:g} is outside 0..1", **where)
+            share = figure.proportion
+            if k is not None and n is not None and k > n:
+                raise ModelError(f"k = {k:g} is above n = {n:g}", **where)
+            if figure.use == "pool" and share is None:
+                raise ModelError("a pooled figure needs k and n, or point", **where)
+            is_share = figure.use == "pool" or figure.unit == "proportion"
+            if is_share and share is not None and not 0 <= share <= 1:
+                raise ModelError(f"the proportion {share:g} is outside 0..1", **where)
             figures.append(figure)
     return tuple(figures)
 
@@ -302,6 +326,8 @@ def read_experts(folder: Path) -> tuple[ExpertCell, ...]:
                     probability=value,
                     ess=ess if ess is not None else 1.0,
                     basis=row["basis"],
+                    file=path.name,
+                    line=line,
                 )
             )
     return tuple(cells)

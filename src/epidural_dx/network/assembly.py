@@ -13,8 +13,10 @@ absorbed
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -150,14 +152,10 @@ def _elimination_order(
     left = list(candidates)
     order = []
     while left:
-
-        def cost(name: str) -> float:
-            union = set().union(*(s for s in scopes if name in s))
-            return float(np.prod([float(sizes[n]) for n in union]))
-
-        best = min(left, key=lambda n: (cost(n), n))
-        union = set().union(*(s for s in scopes if best in s))
-        scopes = [s for s in scopes if best not in s] + [union - {best}]
+        unions = {name: set().union(*(s for s in scopes if name in s)) for name in left}
+        cost = {name: math.prod(float(sizes[n]) for n in unions[name]) for name in left}
+        best = min((cost[name], name) for name in left)[1]
+        scopes = [s for s in scopes if best not in s] + [unions[best] - {best}]
         left.remove(best)
         order.append(best)
     return order
@@ -165,7 +163,7 @@ def _elimination_order(
 
 def _product(factors: Sequence[tuple[tuple[str, ...], Array]], scope: tuple[str, ...]) -> Array:
     axis = {n: i for i, n in enumerate(scope)}
-    operands: list[object] = []
+    operands: list[Any] = []
     for names, table in factors:
         operands += [table, [axis[n] for n in names]]
     operands.append(list(range(len(scope))))

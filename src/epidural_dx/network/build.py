@@ -392,6 +392,33 @@ class TableBuilder:
             self._remember(key, mean, stated)
         return self.values.get(key, self.columns[key].mean)
 
+    def _pooled_shares(self, cause: str) -> Array:
+        """Shares of a cause's subtypes: the stated ones, moved by published counts."""
+        subtypes = self.structure.subtypes[cause]
+        id = next(iter(subtypes.values()))
+        stated = self.stated_column(id, "lesion_subtype", cause)
+        mean = np.array([stated.probabilities[s] for s in subtypes])
+        position = {s: i for i, s in enumerate(subtypes)}
+        observations = [
+            self.literature.observation(f, position)
+            for f in self.literature.figures
+            if f.use == "pool"
+            and f.variable == "lesion_subtype"
+            and f.given == "lesion_cause"
+            and f.given_states == (cause,)
+            and (self.keep is None or self.keep(f))
+        ]
+        pooled = pool(
+            len(mean), observations, (), self.literature.settings,
+            prior=(mean / mean.sum(), stated.ess),
+        )
+        if not observations:
+            pooled = replace(pooled, grade=stated.grade, rows=stated.rows)
+        key = ("lesion_subtype", "lesion_cause", cause, id)
+        self.columns[key] = pooled
+        self.used_rows.update(pooled.rows)
+        return np.asarray(self.values.get(key, pooled.mean))
+
     def _remember(self, key: ColumnKey, mean: Array, stated: Stated) -> None:
         self.columns[key] = Pooled(mean=mean, ess=stated.ess, grade=stated.grade, rows=stated.rows)
         self.used_rows.update(stated.rows)
@@ -418,11 +445,9 @@ class TableBuilder:
         ModelError
             A table that cannot be made or breaks the laws of probability.
         """
-        for cause, shares in self.structure.subtypes.items():
-            for subtype, id in shares.items():
-                self._subtype_shares[subtype] = self.stated_value(
-                    id, "lesion_subtype", cause, subtype
-                )
+        for cause, subtypes in self.structure.subtypes.items():
+            for subtype, share in zip(subtypes, self._pooled_shares(cause), strict=True):
+                self._subtype_shares[subtype] = float(share)
         for node in self.structure.nodes.values():
             if node.name == "etiology":
                 continue
@@ -495,7 +520,7 @@ class TableBuilder:
         The false level is the mean of the pooled columns of lesions that the exposure does not
         cause.
         """
-        missed = self.stated_value("record_error", "record", "any", "absent_when_known")
+        missed = self.stated_value("record_missed", "record", "any", "present")
         false = self.matrix(
             node.name, "lesion_subtype", given_states=node.table["unrelated"]
         )[:, 1].mean()
@@ -796,8 +821,8 @@ class TableBuilder:
 
     def _make_record(self, node: Node) -> Array:
         spec = node.table
-        missed = self.stated_value("record_error", "record", "any", "absent_when_known")
-        wrong = self.stated_value("record_error", "record", "any", "present_when_not")
+        missed = self.stated_value("record_missed", "record", "any", "present")
+        wrong = self.stated_value("record_wrong", "record", node.name, "present")
         table = np.empty((*(len(self.states(p)) for p in node.parents), 2))
         for index in np.ndindex(table.shape[:-1]):
             at = {p: self.states(p)[i] for p, i in zip(node.parents, index, strict=True)}
@@ -960,14 +985,12 @@ class TableBuilder:
         blood = self.states("blood_disorder")
         table = np.full((len(blood), 3, len(node.states)), NEVER)
         index = {s: i for i, s in enumerate(node.states)}
-        spared = {"aml": "none", "all": "none", "lymphoma": "lymphoma_outside_marrow",
-                  "thalassemia_with_cml": "ntdt"}
         filled = {"lymphoma": "lymphoma_in_marrow", "thalassemia_with_cml": "cml"}
         for i, b in enumerate(blood):
-            if b in spared:
+            if b in SPARED:
                 active = self.stated_value("marrow_active", node.name, b, "present")
                 table[i, 0, index[filled.get(b, b)]] = active
-                table[i, 0, index[spared[b]]] = 1 - active
+                table[i, 0, index[SPARED[b]]] = 1 - active
             else:
                 table[i, 0, index[b]] = 1.0
             table[i, 1, index["carcinoma"]] = 1.0
@@ -1211,16 +1234,12 @@ class TableBuilder:
             assert share is not None
             spread = population.conditional(factors, m.known)
             factors[m.known] = formulas.reweighting(np.array([1 - share, share]), spread)
-        variable = m.rate.get("of", m.rate["given"])
-        if variable != "blood_disorder":
+        if not m.marrow:
             return
-        lead = {"leukemia": "aml", "lymphoma": "lymphoma"}.get(m.cause)
-        if lead is None:
-            return
-        involved = self.stated_value("marrow_involved", "marrow_disease", lead, "present")
+        involved = self.stated_value("marrow_involved", "marrow_disease", m.marrow, "present")
         spread = population.conditional(factors, "marrow_disease")
         names = self.states("marrow_disease")
-        spared = names.index("none" if m.cause == "leukemia" else "lymphoma_outside_marrow")
+        spared = names.index(SPARED[m.marrow])
         factor = np.full(len(names), involved / (1 - spread[spared]))
         factor[spared] = (1 - involved) / spread[spared]
         factors["marrow_disease"] = factor
@@ -1279,6 +1298,13 @@ class TableBuilder:
         return checks
 
 
+#: What the marrow holds where a blood cancer spares it.
+SPARED = {
+    "aml": "none",
+    "all": "none",
+    "lymphoma": "lymphoma_outside_marrow",
+    "thalassemia_with_cml": "ntdt",
+}
 #: Methods whose tables may hold zeros.
 DETERMINISTIC = frozenset(
     {"deterministic", "dominance", "lesion_cause", "lesion_subtype", "isth_score"}

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from epidural_dx.errors import ModelError
 from epidural_dx.network.structure import Structure
 
 Array = NDArray[np.float64]
+#: The mechanism that changes no condition: its row of a table is that of people without a lesion.
+NEUTRAL = "hematoma_spontaneous"
 
 
 class Population:
@@ -21,11 +25,18 @@ class Population:
     tables : mapping of str to ndarray
         Conditional probability tables. A table with ``etiology`` among its parents is read in
         the row of a mechanism that changes no condition (the spontaneous hematoma).
+
+    Raises
+    ------
+    ModelError
+        That mechanism is missing.
     """
 
     def __init__(self, structure: Structure, tables: Mapping[str, Array]) -> None:
         self._nodes = structure.nodes
-        self._neutral = list(structure.mechanisms).index("hematoma_spontaneous")
+        if NEUTRAL not in structure.mechanisms:
+            raise ModelError(f"the mechanism {NEUTRAL!r} is missing", name=NEUTRAL)
+        self._neutral = list(structure.mechanisms).index(NEUTRAL)
         self._tables: dict[str, tuple[tuple[str, ...], Array]] = {}
         for name, table in tables.items():
             parents = structure.nodes[name].parents
@@ -45,7 +56,7 @@ class Population:
                 needed[name] = None
                 wanted += self._tables[name][0]
         axis = {name: i for i, name in enumerate(needed)}
-        operands: list[object] = []
+        operands: list[Any] = []
         for name in needed:
             parents, table = self._tables[name]
             operands += [table, [*(axis[p] for p in parents), axis[name]]]

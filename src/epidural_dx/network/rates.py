@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from epidural_dx.errors import ModelError
-from epidural_dx.literature.rows import read_table
+from epidural_dx.literature.rows import Place, read_table
 
 Array = NDArray[np.float64]
 COLUMNS = (
@@ -98,15 +98,14 @@ def read_rates(folder: Path) -> tuple[RateFigure, ...]:
     path = folder / "rates.csv"
     figures = []
     for line, row in read_table(path, COLUMNS):
-        where = {"file": str(path), "line": line, "name": row["id"]}
+        where: Place = {"file": str(path), "line": line, "name": row["id"]}
         try:
             rate = float(row["rate_per_100k_year"])
         except ValueError:
             rate = -1.0
-        if not rate > 0:
+        if not 0 < rate < np.inf:
             raise ModelError(
-                f"rate_per_100k_year must be a positive number, got "
-                f"{row['rate_per_100k_year']!r}",
+                f"rate_per_100k_year must be a positive number, got {row['rate_per_100k_year']!r}",
                 **where,
             )
         if row["use"] not in ("fit", "check"):
@@ -191,9 +190,7 @@ class RateTable:
         return found
 
 
-def solve_excess(
-    totals: Array, fixed: Array, exposure: Array
-) -> Array:
+def solve_excess(totals: Array, fixed: Array, exposure: Array) -> Array:
     """Scales of the mechanisms with a driver.
 
     Parameters

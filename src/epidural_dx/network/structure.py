@@ -1,14 +1,13 @@
 """Read ``networks/*.yaml``: variables, mechanisms and tests, checked line by line.
 
-A structure is what the files say, nothing more: tables are built in :mod:`epidural_dx.network.build`.
+A structure is what the files say, nothing more; :mod:`epidural_dx.network.build` makes the tables.
 """
 
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +15,8 @@ import networkx as nx
 import yaml
 
 from epidural_dx.errors import ModelError
-
-IDENTIFIER = re.compile(r"[a-z][a-z0-9_]*\Z")
-GROUPS = (
-    "patient",
-    "condition",
-    "history",
-    "symptom",
-    "examination",
-    "laboratory",
-    "imaging",
-    "tissue",
-    "target",
-    "latent",
-)
+from epidural_dx.literature.rows import Place
+from epidural_dx.network.variable import GROUPS, IDENTIFIER
 
 
 @dataclass(frozen=True)
@@ -69,6 +56,7 @@ class Mechanism:
     rate: Mapping[str, Any]
     requires: Mapping[str, tuple[str, ...]]
     known: str | None
+    marrow: str | None
     apart: bool
     sex: bool
     file: str
@@ -94,11 +82,10 @@ class Structure:
     mechanisms: Mapping[str, Mechanism]
     subtypes: Mapping[str, Mapping[str, str]]
     tests: Mapping[str, tuple[str, ...]]
-    conditions: tuple[str, ...] = field(default=())
 
 
 class _Loader(yaml.SafeLoader):
-    """A loader that refuses duplicate keys and keeps scalars that look like states as text."""
+    """A loader that refuses a key that stands twice."""
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -106,6 +93,10 @@ def _mapping(loader: _Loader, node: yaml.MappingNode, deep: bool = False) -> dic
     result: dict[Any, Any] = {}
     for key_node, value_node in node.value:
         key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, str | int | float | bool | None):
+            raise yaml.constructor.ConstructorError(
+                None, None, "a key must be a plain name", key_node.start_mark
+            )
         if key in result:
             raise yaml.constructor.ConstructorError(
                 None, None, f"the key {key!r} stands twice", key_node.start_mark
@@ -159,7 +150,7 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], dict[str, int]]:
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
-    """Return `` (nearest: x)`` for messages, or an empty string."""
+    """Return ``; did you mean 'x'?`` for messages, or an empty string."""
     found = difflib.get_close_matches(name, list(names), n=1)
     return f"; did you mean {found[0]!r}?" if found else ""
 
@@ -192,7 +183,8 @@ def read_structure(folder: Path) -> Structure:
                     file=str(path),
                     name=str(key),
                 )
-        for name, entry in (document.get("variables") or {}).items():
+        sections = {key: _section(document, key, path) for key in allowed - {"subject"}}
+        for name, entry in sections["variables"].items():
             node = _read_node(name, entry, path, lines.get(name, 1))
             if name in nodes:
                 other = nodes[name]
@@ -203,10 +195,25 @@ def read_structure(folder: Path) -> Structure:
                     name=name,
                 )
             nodes[name] = node
-        for name, entry in (document.get("mechanisms") or {}).items():
-            mechanisms[name] = _read_mechanism(name, entry, path, lines.get(name, 1))
-        subtypes.update(document.get("subtypes") or {})
-        for name, entry in (document.get("tests") or {}).items():
+        for name, entry in sections["mechanisms"].items():
+            mechanism = _read_mechanism(name, entry, path, lines.get(name, 1))
+            if name in mechanisms:
+                raise ModelError(
+                    f"the mechanism stands already in {mechanisms[name].file}",
+                    file=str(path),
+                    line=mechanism.line,
+                    name=name,
+                )
+            mechanisms[name] = mechanism
+        subtypes.update(sections["subtypes"])
+        for name, entry in sections["tests"].items():
+            if name in raw_tests:
+                raise ModelError(
+                    f"the test stands already in {test_lines[name][0]}",
+                    file=str(path),
+                    line=lines.get(name, 1),
+                    name=name,
+                )
             raw_tests[name] = entry
             test_lines[name] = (str(path), lines.get(name, 1))
     if "etiology" not in nodes:
@@ -240,12 +247,32 @@ def read_structure(folder: Path) -> Structure:
         ) from None
     ordered = {name: nodes[name] for name in order}
     _check_mechanisms(mechanisms, ordered)
+    _check_subtypes(subtypes, ordered, folder)
     tests = _read_tests(raw_tests, test_lines, ordered)
     return Structure(ordered, mechanisms, subtypes, tests)
 
 
+def _section(document: Mapping[str, Any], key: str, path: Path) -> Mapping[str, Any]:
+    """Return a section of a file, which must be a mapping of names."""
+    section = document.get(key)
+    if section is None:
+        return {}
+    if not isinstance(section, dict):
+        raise ModelError("the section must be a mapping of names", file=str(path), name=key)
+    return section
+
+
+def _names(value: Any, what: str, where: Place) -> tuple[Any, ...]:
+    """Return a list of names as a tuple; a bare name is refused, not read letter by letter."""
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        raise ModelError(f"{what} must be a list, got {value!r}", **where)
+    return tuple(value)
+
+
 def _read_node(name: str, entry: Any, path: Path, line: int) -> Node:
-    where = {"file": str(path), "line": line, "name": str(name)}
+    where: Place = {"file": str(path), "line": line, "name": str(name)}
     if not IDENTIFIER.match(str(name)):
         raise ModelError("a name must be lower-case letters, digits and underscores", **where)
     if not isinstance(entry, dict):
@@ -260,8 +287,8 @@ def _read_node(name: str, entry: Any, path: Path, line: int) -> Node:
             )
     group = entry.get("group")
     if group not in GROUPS:
-        raise ModelError(f"group {group!r} is not one of {', '.join(GROUPS)}", **where)
-    states = tuple(entry.get("states") or ())
+        raise ModelError(f"group {group!r} is not one of {', '.join(sorted(GROUPS))}", **where)
+    states = _names(entry.get("states"), "states", where)
     for state in states:
         if not isinstance(state, str) or not IDENTIFIER.match(state):
             raise ModelError(f"the state {state!r} is no identifier", **where)
@@ -269,6 +296,9 @@ def _read_node(name: str, entry: Any, path: Path, line: int) -> Node:
         raise ModelError("a state stands twice", **where)
     if len(states) < 2 and name != "etiology":
         raise ModelError("a variable needs at least two states", **where)
+    parents = _names(entry.get("parents"), "parents", where)
+    if len(set(map(str, parents))) != len(parents):
+        raise ModelError("a parent stands twice", **where)
     table = entry.get("table")
     if not isinstance(table, dict) or "method" not in table:
         raise ModelError("the table needs a method", **where)
@@ -277,7 +307,7 @@ def _read_node(name: str, entry: Any, path: Path, line: int) -> Node:
         label=str(entry.get("label", name)),
         group=group,
         states=states,
-        parents=tuple(entry.get("parents") or ()),
+        parents=tuple(map(str, parents)),
         table=table,
         unit=entry.get("unit"),
         file=path.name,
@@ -286,25 +316,30 @@ def _read_node(name: str, entry: Any, path: Path, line: int) -> Node:
 
 
 def _read_mechanism(name: str, entry: Any, path: Path, line: int) -> Mechanism:
-    where = {"file": str(path), "line": line, "name": str(name)}
+    where: Place = {"file": str(path), "line": line, "name": str(name)}
     if not IDENTIFIER.match(str(name)) or not isinstance(entry, dict):
         raise ModelError("a mechanism must be an identifier with a mapping", **where)
-    allowed = {"cause", "driver", "rate", "requires", "known", "apart", "sex"}
+    allowed = {"cause", "driver", "rate", "requires", "known", "marrow", "apart", "sex"}
     for key in entry:
         if key not in allowed:
             raise ModelError(
                 f"unknown key {key!r}; allowed are {', '.join(sorted(allowed))}", **where
             )
-    kind = (entry.get("rate") or {}).get("kind")
+    rate = entry.get("rate")
+    kind = rate.get("kind") if isinstance(rate, dict) else None
     if kind not in ("baseline", "excess", "by_state"):
         raise ModelError("rate.kind must be baseline, excess or by_state", **where)
+    requires = entry.get("requires") or {}
+    if not isinstance(requires, dict):
+        raise ModelError("requires must map conditions to lists of states", **where)
     return Mechanism(
         name=name,
         cause=str(entry.get("cause")),
         driver=str(entry.get("driver", "none")),
         rate=entry["rate"],
-        requires={k: tuple(v) for k, v in (entry.get("requires") or {}).items()},
+        requires={k: _names(v, f"requires.{k}", where) for k, v in requires.items()},
         known=entry.get("known"),
+        marrow=entry.get("marrow"),
         apart=bool(entry.get("apart", False)),
         sex=bool(entry.get("sex", False)),
         file=path.name,
@@ -315,7 +350,7 @@ def _read_mechanism(name: str, entry: Any, path: Path, line: int) -> Mechanism:
 def _check_mechanisms(mechanisms: Mapping[str, Mechanism], nodes: Mapping[str, Node]) -> None:
     causes = nodes["lesion_cause"].states if "lesion_cause" in nodes else ()
     for m in mechanisms.values():
-        where = {"file": m.file, "line": m.line, "name": m.name}
+        where: Place = {"file": m.file, "line": m.line, "name": m.name}
         if m.cause not in causes:
             raise ModelError(
                 f"cause {m.cause!r} is no state of lesion_cause" + nearest(m.cause, causes), **where
@@ -332,6 +367,25 @@ def _check_mechanisms(mechanisms: Mapping[str, Mechanism], nodes: Mapping[str, N
                         f"states are {', '.join(nodes[variable].states)}",
                         **where,
                     )
+        # `given` may be a name of rates.csv only; what the rate really depends on is a variable
+        depends = m.rate.get("of", m.rate.get("given"))
+        for condition in (m.known, depends):
+            if condition is not None and condition not in nodes:
+                raise ModelError(
+                    f"unknown condition {condition!r}" + nearest(str(condition), nodes), **where
+                )
+
+
+def _check_subtypes(subtypes: Mapping[str, Any], nodes: Mapping[str, Node], folder: Path) -> None:
+    for cause, shares in subtypes.items():
+        for name, variable in ((cause, "lesion_cause"), *((s, "lesion_subtype") for s in shares)):
+            states = nodes[variable].states if variable in nodes else ()
+            if name not in states:
+                raise ModelError(
+                    f"{name!r} is no state of {variable}" + nearest(str(name), states),
+                    file=str(folder),
+                    name=f"subtypes.{cause}",
+                )
 
 
 def _read_tests(
@@ -341,10 +395,12 @@ def _read_tests(
 
     def findings(name: str, seen: tuple[str, ...] = ()) -> tuple[str, ...]:
         file, line = lines[name]
-        where = {"file": file, "line": line, "name": name}
+        where: Place = {"file": file, "line": line, "name": name}
         if name in seen:
             raise ModelError("tests contain each other", **where)
         entry = raw[name]
+        if not isinstance(entry, list | dict):
+            raise ModelError("a test must list its findings", **where)
         own = entry if isinstance(entry, list) else entry.get("findings", [])
         contained = [] if isinstance(entry, list) else entry.get("contains", [])
         result: list[str] = []

@@ -21,7 +21,10 @@ def normalized(table: Array) -> Array:
 
 
 def associated(
-    child: Array, partner: Array, log_odds_ratio: Array | float, child_scores: Array,
+    child: Array,
+    partner: Array,
+    log_odds_ratio: Array | float,
+    child_scores: Array,
     partner_scores: Array,
 ) -> Array:
     r"""Make two findings dependent given their base without moving either margin.
@@ -58,9 +61,7 @@ def associated(
     return normalized(joint)
 
 
-def ratio(
-    base: Array, modifier: Array, reference: int, only: Sequence[int] | None = None
-) -> Array:
+def ratio(base: Array, modifier: Array, reference: int, only: Sequence[int] | None = None) -> Array:
     r"""Let a second parent shift a column by its likelihood ratio against a reference state.
 
     :math:`P(x \mid a, b) \propto P(x \mid a)\, P(x \mid b) / P(x \mid b_0)`: exact where the two
@@ -122,7 +123,7 @@ def noisy_or(links: Sequence[Array]) -> Array:
 
 
 def noisy_max(cumulatives: Sequence[Array]) -> Array:
-    r"""The highest of several independent contributions (ordered states only).
+    r"""Take the highest of several independent contributions (ordered states only).
 
     :math:`P(X \le x) = \prod_i P_i(X_i \le x)` (Díez, UAI 1993).
 
@@ -162,8 +163,9 @@ def relative_cumulative(columns: Array, reference: Array) -> Array:
     return result
 
 
-def dominance(shapes: Sequence[int], order: Sequence[tuple[int, int, int]], otherwise: int,
-              states: int) -> Array:
+def dominance(
+    shapes: Sequence[int], order: Sequence[tuple[int, int, int]], otherwise: int, states: int
+) -> Array:
     """Deterministic table: the first rule that applies names the state.
 
     Parameters

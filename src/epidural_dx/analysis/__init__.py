@@ -1,0 +1,1 @@
+"""Explanation of answers, and checks of the model against patients and literature."""
