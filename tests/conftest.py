@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import settings
 
@@ -47,7 +49,9 @@ def literature(priors: Path) -> LiteratureBase:
 def cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Keep compiled models of the tests apart from the user's own."""
     with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.getbasetemp().parent / "compiled-models"
+        base = tmp_path_factory.getbasetemp()
+        # the workers of one session share what one of them has compiled
+        folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "compiled-models"
         patch.setenv("EPIDURAL_DX_CACHE", str(folder))
         yield folder
 
@@ -85,5 +89,5 @@ def agrum_network(model: edx.Model) -> Any:
         # pyAgrum's arrays run over the parents in reverse order, the child last
         parents = [n for n in reversed(cpt.names) if n != table.child]
         order = [table.parents.index(p) for p in parents]
-        cpt[:] = table.table.transpose([*order, len(parents)]).reshape(cpt[:].shape)
+        cpt[:] = np.ascontiguousarray(table.table.transpose([*order, len(parents)]))
     return network

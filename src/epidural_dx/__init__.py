@@ -1,4 +1,4 @@
-"""epidural-dx: what is this spinal epidural lesion, and which test next?
+"""Ask what a spinal epidural lesion is, and which test is worth most next.
 
 A Bayesian network seeded from published figures. Research use; not a medical device.
 

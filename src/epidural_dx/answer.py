@@ -122,7 +122,7 @@ class Answer:
         ]
 
     def to_dict(self, *, next_tests: bool = True) -> dict[str, Any]:
-        """The answer as one JSON document (DESIGN section 8).
+        """Return the answer as one JSON document.
 
         Parameters
         ----------
@@ -263,7 +263,6 @@ def _conflict(model: Model, evidence: Evidence, log_evidence: float) -> float:
     """
     base = model.base_marginals
     apart = sum(
-        float(np.log(np.dot(base[name], weights)))
-        for name, weights in evidence.likelihoods.items()
+        float(np.log(np.dot(base[name], weights))) for name, weights in evidence.likelihoods.items()
     )
     return (apart - log_evidence) / float(np.log(2))

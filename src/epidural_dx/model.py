@@ -17,9 +17,9 @@ from numpy.typing import NDArray
 from epidural_dx import __version__, store
 from epidural_dx.clinical.aliases import Aliases, complete_variables, load_aliases
 from epidural_dx.clinical.evidence import Evidence, canonical_name, read_evidence
+from epidural_dx.clinical.spelling import nearest
 from epidural_dx.clinical.thresholds import load_thresholds
 from epidural_dx.clinical.units import Units, load_units
-from epidural_dx.clinical.spelling import nearest
 from epidural_dx.errors import EvidenceError, ImpossibleEvidenceError, ModelError
 from epidural_dx.inference import Engine, Plan, Result, compile_network
 from epidural_dx.network.variable import Variable
@@ -258,7 +258,7 @@ class Model:
     # -------------------------------------------------------------- answers
 
     def query(self, evidence: RawEvidence | Evidence) -> QueryResult:
-        """The main job as plain arrays: posterior, and information of every open finding.
+        """Do the main job as plain arrays: posterior, and information of every open finding.
 
         Parameters
         ----------
@@ -390,7 +390,9 @@ class Model:
         if not arrays:
             arrays = {0: np.ones((len(rows), len(next(iter(self.variables.values())).states)))}
         result = self.engine.run(
-            arrays, target=(self._position["etiology"],), want=(),
+            arrays,
+            target=(self._position["etiology"],),
+            want=(),
         )
         dead = np.flatnonzero(~result.possible)
         if len(dead):
@@ -403,7 +405,7 @@ class Model:
         return pd.DataFrame(table, index=frame.index, columns=[*columns, "log_evidence"])
 
     def to_pgmpy(self, form: str = "selection") -> DiscreteBayesianNetwork:
-        """The network for pgmpy.
+        """Make the network for pgmpy.
 
         Parameters
         ----------
@@ -555,9 +557,7 @@ def load_model(
     prior_folder = store.data_folder("priors", priors)
     mix = dict(cause_mix) if cause_mix else None
     try:
-        key = store.digest(
-            network_folder, prior_folder, scenario, json.dumps(mix, sort_keys=True)
-        )
+        key = store.digest(network_folder, prior_folder, scenario, json.dumps(mix, sort_keys=True))
     except (TypeError, ValueError):
         raise ModelError(f"the cause mix must map causes to numbers, got {cause_mix!r}") from None
     stored = store.storage_key(key)

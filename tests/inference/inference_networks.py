@@ -160,5 +160,6 @@ def to_pyagrum(network: Network):  # noqa: ANN201 - a pyagrum network
             bn.addArc(parent, child)
         wanted = [*parents, child]
         have = list(bn.cpt(child).names)[::-1]
-        bn.cpt(child)[:] = table.transpose([wanted.index(name) for name in have])
+        ordered = table.transpose([wanted.index(name) for name in have])
+        bn.cpt(child)[:] = np.ascontiguousarray(ordered)
     return bn, always

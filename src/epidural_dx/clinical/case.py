@@ -50,8 +50,6 @@ ABOUT = frozenset(
         "expected",
         "considered",
         "variant_of",
-        "considered",
-        "variant_of",
         "about",
         "scenario",
         "text",

@@ -207,7 +207,7 @@ def _differentiate(
                 message_scale = _message_scale(runner, got, v)
                 gradient = scale_out * others / message_scale
                 if v in got.fixed:
-                    full[(*inside, got.fixed[v])] = gradient
+                    full[..., got.fixed[v]][inside] = gradient
                 else:
                     weight = got.weights[v]
                     full[inside] = gradient[..., None] * weight.reshape(
@@ -250,7 +250,8 @@ def _pull_back(
     # Axes that only this operand has were summed out: the adjoint is the same along them.
     index = tuple(slice(None) if a in present else None for a in wanted)
     result = result[(slice(None), *index)]
-    return np.broadcast_to(result, (result.shape[0], *value.shape[1:]))
+    wide: FloatArray = np.broadcast_to(result, (result.shape[0], *value.shape[1:]))
+    return wide
 
 
 def _place(axes: tuple[int, ...], fixed: dict[int, int]) -> tuple[slice, ...]:
@@ -288,7 +289,7 @@ def _group_scale(got: Collected, members: list[int], value: FloatArray) -> Float
         product = product * got.messages[v]
     top = product.reshape(product.shape[0], -1).max(axis=1)
     stored = value.reshape(value.shape[0], -1).max(axis=1)
-    ratio = np.divide(stored, top, out=np.ones_like(stored + top), where=top > 0)
+    ratio: FloatArray = np.divide(stored, top, out=np.ones_like(stored + top), where=top > 0)
     return ratio.reshape(-1, *[1] * (value.ndim - 1))
 
 

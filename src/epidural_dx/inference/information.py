@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import numpy.typing as npt
 
 from epidural_dx.inference.network import FloatArray
 
@@ -50,7 +51,9 @@ def entropy(distribution: FloatArray) -> FloatArray:
     return out
 
 
-def stacked_information(joint: FloatArray, posterior: FloatArray, starts: FloatArray) -> FloatArray:
+def stacked_information(
+    joint: FloatArray, posterior: FloatArray, starts: npt.NDArray[np.int64]
+) -> FloatArray:
     """Return the mutual information of the target and each of many stacked variables in bits.
 
     Parameters

@@ -32,7 +32,7 @@ MAP = 6  # left runs along the root, out is addressed through the map root -> ta
 MAP_COLUMNS = 7  # out and left run along a group, the root is mapped to the target
 
 # Columns of the step table.
-KIND, OUT, LEFT, RIGHT, LOOPS, OUTER, SUMMED, INNER, FALLBACK = range(9)
+KIND, OUT, LEFT, RIGHT, LOOPS, OUTER, SUMMED, INNER, FALLBACK, OWNER, ROLE = range(11)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,18 +62,22 @@ class Instructions:
     leaves
         Rows (variable, first place on the group axis of the stacked table).
     readings
-        Rows (tensor, first column of the answer, variable or group axis) of the answers that are
-        copied.
+        Rows (tensor, first column of the answer, variable or group axis, place in the tree) of the
+        answers that are copied.
+    kernels
+        Rows (tensor, place in the tree, end of its subtree), outer ones first.
     variables
         Rows (first column of the answer, home tensor or -1, group or -1): one per variable.
     header
         root, target, total tensor, map tensor, start of the answer in the workspace, columns of the
         answer, size of the workspace, group of the target, row of the target in that group, steps
-        of the distribute pass.
+        of the distribute pass, number of places in the tree.
     workspace
         Number of cells of the workspace.
     clean_size
         How many of them, from the first, the collect pass writes.
+    kernel_cells
+        Cells of the kernels; they are kept behind the clean collect pass.
     longest
         Largest number of turns of the outer or of the summed loops of any step.
     """
@@ -91,10 +95,12 @@ class Instructions:
     groups: IntArray
     leaves: IntArray
     readings: IntArray
+    kernels: IntArray
     variables: IntArray
     header: IntArray
     workspace: int
     clean_size: int
+    kernel_cells: int
     longest: int
 
 
@@ -106,6 +112,11 @@ def flatten(program: Program, distribution: Distribution) -> Instructions:
     strides = [_strides(shape) for shape in shapes]
     offset = [0] * count
     space = [WORK] * count
+    kernel_cells = 0
+    for kernel in program.kernels:
+        # Kernels lie behind the clean collect pass; that offset is added below.
+        offset[kernel.table], space[kernel.table] = kernel_cells, CLEAN
+        kernel_cells += sizes[kernel.table]
     for one in program.inputs:
         offset[one.tensor], space[one.tensor] = one.offset, TABLES
     for group in program.groups:
@@ -120,6 +131,8 @@ def flatten(program: Program, distribution: Distribution) -> Instructions:
         offset[step.out] = place
         place += sizes[step.out]
     clean_size = place
+    for kernel in program.kernels:
+        offset[kernel.table] += clean_size
     copies = []
     for one in program.inputs:
         copies.append((one.tensor, place, sizes[one.tensor]))
@@ -138,10 +151,14 @@ def flatten(program: Program, distribution: Distribution) -> Instructions:
     columns = program.row_count
     in_place: set[int] = set()
     readings = []
-    for reading in distribution.readings:
+    for kernel, tensor in zip(program.kernels, distribution.kernel_answers, strict=True):
+        strides[tensor] = (columns, 1)
+        offset[tensor] = answer + kernel.first
+        in_place.add(tensor)
+    for reading, owner in zip(distribution.readings, distribution.reading_owners, strict=True):
         if reading.group == NONE or program.groups[reading.group].narrow:
             axis = program.axes[reading.tensor][0]
-            readings.append((reading.tensor, reading.row, axis))
+            readings.append((reading.tensor, reading.row, axis, program.enter[owner]))
             continue
         if program.axes[reading.tensor][:-1] != (distribution.target,):
             raise AssertionError("the answer of a group has the axes (target, group)")
@@ -155,19 +172,26 @@ def flatten(program: Program, distribution: Distribution) -> Instructions:
     loop_rows: list[tuple[int, int, int, int]] = []
     for step in (*program.collect, *distribution.steps):
         step_rows.append(_encode(program, distribution, step, strides, loop_rows))
+    places = [(0, 0)] * len(program.collect) + [
+        (program.enter[owner], role)
+        for owner, role in zip(distribution.owners, distribution.roles, strict=True)
+    ]
+    for encoded, place_and_role in zip(step_rows, places, strict=True):
+        encoded.extend(place_and_role)
     if distribution.map_tensor != NONE:
         # The same maps as ordinary contractions, for a target that is not a function of the root.
         for number, step in enumerate((*program.collect, *distribution.steps)):
             if step_rows[number][KIND] in (MAP, MAP_COLUMNS):
                 step_rows[number][FALLBACK] = len(step_rows)
-                step_rows.append(_encode(program, None, step, strides, loop_rows))
+                step_rows.append([*_encode(program, None, step, strides, loop_rows), 0, 0])
 
     belief = [NONE] * len(program.groups)
     stacked = {group.stacked: g for g, group in enumerate(program.groups)}
     for step in distribution.steps:
         if step.left in stacked:
             belief[stacked[step.left]] = step.right
-    group_rows, leaf_rows = [], []
+    group_rows: list[tuple[int, ...]] = []
+    leaf_rows: list[tuple[int, int]] = []
     for g, group in enumerate(program.groups):
         first = len(leaf_rows)
         leaf_rows += [(leaf.variable, leaf.row) for leaf in group.leaves]
@@ -194,13 +218,20 @@ def flatten(program: Program, distribution: Distribution) -> Instructions:
         tensor_strides=_table([s for one in strides for s in one]),
         tensor_offset=_table(offset),
         tensor_space=_table(space),
-        steps=_table(step_rows, 9),
+        steps=_table(step_rows, 11),
         collect_steps=len(program.collect),
         loops=_table(loop_rows, 4),
         inputs=_table(copies, 3),
         groups=_table(group_rows, 7),
         leaves=_table(leaf_rows, 2),
-        readings=_table(readings, 3),
+        readings=_table(readings, 4),
+        kernels=_table(
+            [
+                (kernel.tensor, program.enter[kernel.tensor], program.leave[kernel.tensor])
+                for kernel in program.kernels
+            ],
+            3,
+        ),
         variables=_table(
             [
                 (program.rows[v], program.home[v], program.leaf_place[v][0])
@@ -220,10 +251,12 @@ def flatten(program: Program, distribution: Distribution) -> Instructions:
                 target_group,
                 target_row,
                 len(distribution.steps),
+                max(program.leave) + 1,
             ]
         ),
         workspace=place,
         clean_size=clean_size,
+        kernel_cells=kernel_cells,
         longest=_longest(program, step_rows, loop_rows),
     )
 
@@ -259,7 +292,7 @@ def _allocate(
     sizes: list[int],
     offset: list[int],
     in_place: set[int],
-    readings: list[tuple[int, int, int]],
+    readings: list[tuple[int, int, int, int]],
     start: int,
 ) -> int:
     """Place the tensors of the distribute pass; space of dead ones is used again.
@@ -271,7 +304,7 @@ def _allocate(
         for t in (step.left, step.right, step.out):
             last[t] = number
     end = len(distribution.steps)
-    for tensor, _, _ in readings:
+    for tensor, _, _, _ in readings:
         last[tensor] = end
     # Beliefs of groups are read again for soft evidence on their members.
     stacked = {group.stacked for group in program.groups}

@@ -26,7 +26,11 @@ def log_sum(table: FloatArray, axis: int | tuple[int, ...]) -> FloatArray:
 class LogProgram(NumpyProgram):
     """A program whose tensors hold logarithms; same interface as `NumpyProgram`."""
 
-    def _contract(self, step: Contraction, left: FloatArray, right: FloatArray | None) -> FloatArray:
+    uses_kernels = False
+
+    def _contract(
+        self, step: Contraction, left: FloatArray, right: FloatArray | None
+    ) -> FloatArray:
         axes = self.program.axes
         summed: list[int] = list(axes[step.left])
         if right is not None:
@@ -47,7 +51,8 @@ class LogProgram(NumpyProgram):
         return left + right
 
     def _over(self, left: FloatArray, right: FloatArray) -> FloatArray:
-        return np.where(np.isfinite(right), left - np.where(np.isfinite(right), right, 0.0), -np.inf)
+        finite = np.isfinite(right)
+        return np.where(finite, left - np.where(finite, right, 0.0), -np.inf)
 
     def _sum(self, table: FloatArray, axis: int | tuple[int, ...]) -> FloatArray:
         return log_sum(table, axis)

@@ -7,6 +7,7 @@ cut into pieces for ordinary Python threads, so it works after a fork and inside
 
 from __future__ import annotations
 
+import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -29,7 +30,9 @@ from epidural_dx.inference.instructions import (
     MULTIPLY,
     OUT,
     OUTER,
+    OWNER,
     RIGHT,
+    ROLE,
     SUM,
     SUM_SCALED,
     SUMMED,
@@ -38,9 +41,10 @@ from epidural_dx.inference.instructions import (
     IntArray,
     flatten,
 )
+from epidural_dx.inference.kernels import compute_kernels
 from epidural_dx.inference.network import FloatArray
 from epidural_dx.inference.numpy_backend import LOG_FLOOR, Outcome
-from epidural_dx.inference.plan import Distribution, Program
+from epidural_dx.inference.plan import ADJOINT, READ, Distribution, Program
 
 #: Jobs that are worth a thread of their own.
 SMALLEST_PIECE = 32
@@ -343,9 +347,11 @@ def run_jobs(  # type: ignore[no-untyped-def]
     groups,
     leaves,
     readings,
+    kernels,
     variables,
     header,
     mapped,
+    usable,
     tables,
     clean,
     states,
@@ -374,6 +380,8 @@ def run_jobs(  # type: ignore[no-untyped-def]
         The arrays of `Instructions`.
     mapped
         Target state of every root state when the target is a function of the root, else empty.
+    usable
+        For every kernel 1 if it may be used.
     tables
         Packed tables, shape (draws, cells).
     clean
@@ -412,6 +420,7 @@ def run_jobs(  # type: ignore[no-untyped-def]
     scratch_bits = scratch.view(np.uint64)
     part = scratch.size // 3
     use_clean = clean.size > 0
+    hidden = np.zeros(header[10], dtype=np.int64)
     for job in range(first_job, last_job):
         case = job // draws
         table = tables[job - case * draws]
@@ -638,8 +647,28 @@ def run_jobs(  # type: ignore[no-untyped-def]
         # Distribute pass.
         for i in range(rows * k_target):
             work[answer + i] = 0.0
+        # Kernels answer for subtrees without evidence: 1 at the top of such a subtree, 2 below.
+        for i in range(hidden.size):
+            hidden[i] = 0
+        if use_clean:
+            for r in range(kernels.shape[0]):
+                top_place = kernels[r, 1]
+                if usable[r] == 1 and hidden[top_place] == 0 and not changed[kernels[r, 0]]:
+                    for i in range(top_place + 1, kernels[r, 2]):
+                        hidden[i] = 2
+                    hidden[top_place] = 1
         for number in range(collect_steps, collect_steps + header[9]):
             step = steps[number]
+            state_here = hidden[step[OWNER]]
+            role = step[ROLE]
+            if role == ADJOINT:
+                if state_here == 2:
+                    continue
+            elif role == READ:
+                if state_here != 0:
+                    continue
+            elif state_here != 1:
+                continue
             if step[KIND] >= MAP and not deterministic:
                 step = steps[step[FALLBACK]]
             left, right = step[LEFT], step[RIGHT]
@@ -658,6 +687,8 @@ def run_jobs(  # type: ignore[no-untyped-def]
                   root_shift, k_target)
         for r in range(readings.shape[0]):
             # Answers with the axes (variable or group, target).
+            if hidden[readings[r, 3]] != 0:
+                continue
             t, v = readings[r, 0], readings[r, 2]
             source = table
             if where[t] == CLEAN:
@@ -746,7 +777,10 @@ def run_jobs(  # type: ignore[no-untyped-def]
                         continue
                     own = 0.0
                     for s in range(k):
-                        own += table[t0 + s * step_v + parent * width] * soft[case, variables[v, 0] + s]
+                        own += (
+                            table[t0 + s * step_v + parent * width]
+                            * soft[case, variables[v, 0] + s]
+                        )
                     if own == 0.0:
                         continue
                     for s in range(k):
@@ -849,10 +883,12 @@ class NumbaProgram:
             code.groups,
             code.leaves,
             code.readings,
+            code.kernels,
             code.variables,
             code.header,
         )
         self._local = threading.local()
+        self._usable = np.zeros(len(program.kernels), dtype=np.int64)
         # (tables, map, collect pass without evidence), replaced as a whole.
         self._kept: tuple[FloatArray | None, IntArray, FloatArray] = (
             None,
@@ -911,8 +947,31 @@ class NumbaProgram:
             states = np.full((1, len(self.program.rows)), OPEN, dtype=np.int64)
             self._call(tables, mapped, np.zeros(0), states, np.zeros((0, 0)), 0, 1, False,
                        self._outputs(1, frozenset(), True), clean)
+            clean = self._with_kernels(tables, clean)
         self._kept = (tables, mapped, clean)
         return mapped, clean
+
+    def _with_kernels(self, tables: FloatArray, clean: FloatArray) -> FloatArray:
+        """Append the kernels to the collect pass without evidence."""
+        program, code = self.program, self.instructions
+        values: list[FloatArray | None] = [None] * len(program.axes)
+        sources = [(one.tensor, tables[0]) for one in program.inputs]
+        sources += [(group.stacked, tables[0]) for group in program.groups]
+        sources += [(group.message, clean) for group in program.groups]
+        sources += [(step.out, clean) for step in program.collect]
+        for t, source in sources:
+            shape = program.shape(t)
+            start = int(code.tensor_offset[t])
+            values[t] = source[start : start + math.prod(shape)].reshape(shape)
+        kernels = compute_kernels(program, values)
+        self._usable = np.array([int(table is not None) for table in kernels], dtype=np.int64)
+        whole = np.zeros(code.clean_size + code.kernel_cells)
+        whole[: code.clean_size] = clean
+        for kernel, table in zip(program.kernels, kernels, strict=True):
+            if table is not None:
+                start = int(code.tensor_offset[kernel.table])
+                whole[start : start + table.size] = table.ravel()
+        return whole
 
     def _outputs(self, jobs: int, want: frozenset[str], posterior_only: bool) -> list[FloatArray]:
         header = self.instructions.header
@@ -948,9 +1007,9 @@ class NumbaProgram:
         clean_out: FloatArray,
     ) -> None:
         work, scratch, stores = self._workspace()
-        run_jobs(
-            *self._code, mapped, tables, clean, states, soft, self.instructions.collect_steps,
-            first, last, distribute, work, scratch, stores, *outputs, clean_out,
+        run_jobs(  # type: ignore[call-arg]
+            *self._code, mapped, self._usable, tables, clean, states, soft,
+            self.instructions.collect_steps, first, last, distribute, work, scratch, stores, *outputs, clean_out,
         )
 
     def run(

@@ -15,10 +15,25 @@ import numpy as np
 import numpy.typing as npt
 
 from epidural_dx.inference.evidence import OPEN, SOFT, EvidenceRows
+from epidural_dx.inference.kernels import compute_kernels
 from epidural_dx.inference.network import FloatArray
-from epidural_dx.inference.plan import NONE, Contraction, Distribution, LeafGroup, Program
+from epidural_dx.inference.plan import (
+    ADJOINT,
+    KERNEL,
+    NONE,
+    READ,
+    Contraction,
+    Distribution,
+    LeafGroup,
+    Program,
+)
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyABCDEFGHIJKLMNOPQRSTUVWXY"
+
+
+# Where a tensor stands with respect to kernels, and which roles of steps run there.
+SHOWN, TOP, BELOW = 0, 1, 2
+_RUNS = {ADJOINT: (SHOWN, TOP), READ: (SHOWN,), KERNEL: (TOP,)}
 
 
 class Outcome(NamedTuple):
@@ -40,8 +55,8 @@ class Outcome(NamedTuple):
     observed
         Shape (jobs, variables): True for hard evidence.
     marginals
-        P(variable | evidence), shape (jobs, columns of the program), or None: then they are the sums
-        of `joint`.
+        P(variable | evidence), shape (jobs, columns of the program), or None: then they are the
+        sums of `joint`.
     information
         Bits, shape (jobs, variables), or None: then they follow from `joint`.
     """
@@ -82,6 +97,8 @@ class Collected:
         All tensors, shape (jobs or 1, axes).
     messages
         Messages of observed leaf findings to their parents, largest entry 1.
+    varying
+        Tensors that evidence has changed.
     norm
         Sum of the total over the root, in the arithmetic of the program.
     scale
@@ -94,6 +111,7 @@ class Collected:
     weights: dict[int, FloatArray]
     values: list[FloatArray | None]
     messages: dict[int, FloatArray]
+    varying: set[int]
     norm: FloatArray
     scale: FloatArray
     log_evidence: FloatArray
@@ -109,6 +127,8 @@ class NumpyProgram:
     program
         The compiled program.
     """
+
+    uses_kernels = True
 
     def __init__(self, program: Program) -> None:
         self.program = program
@@ -131,6 +151,7 @@ class NumpyProgram:
         self._with_axis: dict[int, list[int]] = {}
         sliced = [one.tensor for one in program.inputs] + [step.out for step in program.collect]
         sliced += [t for group in program.groups for t in (group.message, group.stacked)]
+        sliced += [kernel.table for kernel in program.kernels]
         for t in sliced:
             for a in program.axes[t]:
                 self._with_axis.setdefault(a, []).append(t)
@@ -152,7 +173,9 @@ class NumpyProgram:
 
     # -- arithmetic: replaced by logs in the subclass ------------------------------------------
 
-    def _contract(self, step: Contraction, left: FloatArray, right: FloatArray | None) -> FloatArray:
+    def _contract(
+        self, step: Contraction, left: FloatArray, right: FloatArray | None
+    ) -> FloatArray:
         if right is None:
             out: FloatArray = np.einsum(self._formula[step], left)
         else:
@@ -223,6 +246,11 @@ class NumpyProgram:
         if tables.shape[0] == 1:
             for step in program.collect:
                 values[step.out] = self._contract(step, *self._operands(step, values))
+            if self.uses_kernels:
+                single = [None if value is None else value[0] for value in values]
+                tables_of = compute_kernels(program, single)
+                for kernel, table in zip(program.kernels, tables_of, strict=True):
+                    values[kernel.table] = None if table is None else table[None]
         self._clean = (tables, values)
         return values
 
@@ -335,6 +363,7 @@ class NumpyProgram:
             weights=weights,
             values=values,
             messages=messages,
+            varying=varying,
             norm=norm,
             scale=scale,
             log_evidence=np.broadcast_to(inner + scale, (jobs,)).copy(),
@@ -434,8 +463,13 @@ class NumpyProgram:
         target = distribution.target
         values, fixed, norm = got.values, got.fixed, got.norm
         jobs = len(got.log_evidence)
-        for step in distribution.steps:
-            values[step.out] = self._contract(step, *self._operands(step, values))
+        hidden = self._hidden(got)
+        for step, owner, role in zip(
+            distribution.steps, distribution.owners, distribution.roles, strict=True
+        ):
+            place = program.enter[owner]
+            if hidden.get(place, SHOWN) in _RUNS[role]:
+                values[step.out] = self._contract(step, *self._operands(step, values))
 
         k = program.extents[target]
         joint = np.zeros((jobs, k, program.row_count))
@@ -443,7 +477,17 @@ class NumpyProgram:
         here: slice = slice(None)
         if target == program.root and target in fixed:
             here = slice(fixed[target], fixed[target] + 1)
-        for reading in distribution.readings:
+        for kernel, tensor in zip(program.kernels, distribution.kernel_answers, strict=True):
+            if hidden.get(program.enter[kernel.tensor]) == TOP:
+                block = values[tensor]
+                assert block is not None
+                last = kernel.first + kernel.columns
+                joint[:, here, kernel.first : last] = self._probability(block, norm)
+        for reading, owner in zip(
+            distribution.readings, distribution.reading_owners, strict=True
+        ):
+            if program.enter[owner] in hidden:
+                continue
             block = values[reading.tensor]
             assert block is not None
             start = reading.row
@@ -456,6 +500,21 @@ class NumpyProgram:
         start = program.rows[target]
         joint[:, :, start : start + k] = posterior[:, :, None] * np.eye(k)
         return joint
+
+    def _hidden(self, got: Collected) -> dict[int, int]:
+        """Return which places of the tree kernels answer for: TOP at a kernel, BELOW under it."""
+        program = self.program
+        hidden: dict[int, int] = {}
+        for kernel in program.kernels:
+            place = program.enter[kernel.tensor]
+            if (
+                place not in hidden
+                and kernel.tensor not in got.varying
+                and got.values[kernel.table] is not None
+            ):
+                hidden.update(dict.fromkeys(range(place, program.leave[kernel.tensor]), BELOW))
+                hidden[place] = TOP
+        return hidden
 
     def _target_given_root(self, target: int, got: Collected) -> FloatArray:
         """Return P(target | root, evidence on the target), shape (jobs, k_root, k_target)."""

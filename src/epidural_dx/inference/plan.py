@@ -41,6 +41,12 @@ NONE = -1
 #: Groups of leaf findings with fewer states than this are laid out with the states first.
 NARROW = 8
 
+#: What a turn of an inner loop and a step cost besides their multiply-adds, in multiply-adds.
+TURN, STEP = 12.0, 400.0
+
+#: Largest number of cells of a kernel.
+LARGEST_KERNEL = 100_000
+
 
 @dataclass(frozen=True)
 class Contraction:
@@ -151,6 +157,31 @@ class Reading:
 
 
 @dataclass(frozen=True)
+class Kernel:
+    """A shortcut for a subtree without evidence, see `kernels`.
+
+    Parameters
+    ----------
+    tensor
+        Collect-pass tensor at the top of the subtree.
+    table
+        Tensor P(variables below | axes of ``tensor``), axes (axes of ``tensor``, kernel).
+    first, columns
+        Its answers are these columns of the answer.
+    """
+
+    tensor: int
+    table: int
+    first: int
+    columns: int
+
+
+#: What a step of the distribute pass is for: the adjoint of its owner, a reading from it, or the
+#: kernel that replaces the readings of the subtree of its owner.
+ADJOINT, READ, KERNEL = 0, 1, 2
+
+
+@dataclass(frozen=True)
 class Distribution:
     """The distribute pass for one carried target.
 
@@ -163,24 +194,25 @@ class Distribution:
         the root.
     steps
         Contractions in order.
-    owners
-        For every step the collect-pass tensor in whose subtree it works: adjoint of it or a
-        reading from it.
+    owners, roles
+        For every step the collect-pass tensor it works for, and how: 0 its adjoint, 1 a reading
+        from it, 2 the kernel for its subtree.
     readings
         Which tensors are answers.
     reading_owners
         For every reading the collect-pass tensor it is read at.
-    adjoints
-        Pairs (collect-pass tensor, tensor of its adjoint).
+    kernel_answers
+        For every kernel the tensor with its answer, axes (target, kernel).
     """
 
     target: int
     map_tensor: int
     steps: tuple[Contraction, ...]
     owners: tuple[int, ...]
+    roles: tuple[int, ...]
     readings: tuple[Reading, ...]
     reading_owners: tuple[int, ...]
-    adjoints: tuple[tuple[int, int], ...]
+    kernel_answers: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -221,6 +253,13 @@ class Program:
     density
         For every tensor that is a table of the network the share of its cells that are not zero;
         1 for the others.
+    reads
+        Pairs (collect-pass tensor, inner variable that is read there).
+    enter, leave
+        For every collect-pass tensor t its place in a walk from the total downwards, and the end
+        of its subtree: the tensors below it are those with ``enter[t] < enter < leave[t]``.
+    kernels
+        Shortcuts for subtrees without evidence, outer ones first.
     """
 
     root: int
@@ -238,6 +277,10 @@ class Program:
     leaf_place: tuple[tuple[int, int], ...]
     cells: int
     density: tuple[float, ...]
+    reads: tuple[tuple[int, int], ...]
+    enter: tuple[int, ...]
+    leave: tuple[int, ...]
+    kernels: tuple[Kernel, ...]
 
     def distribution(self, target: int) -> Distribution:
         """Return the distribute pass that carries `target`."""
@@ -294,8 +337,12 @@ class Program:
             )
             total += parents * sum(1 for leaf in group.leaves if leaf.variable in seen)
         if target is not None:
-            steps = self.distribution(target).steps
-            total += sum(self.step_size(step, seen) for step in steps)
+            distribution = self.distribution(target)
+            total += sum(
+                self.step_size(step, seen)
+                for step, role in zip(distribution.steps, distribution.roles, strict=True)
+                if role != KERNEL
+            )
         return round(total)
 
     def pack(self, tables: Sequence[FloatArray]) -> FloatArray:
@@ -526,16 +573,15 @@ def _compile_program(
         for v, k in enumerate(network.cardinalities)
     ]
     graph = moral_graph(scopes, inner)
-    best: Program | None = None
     best_cost = math.inf
     best_order: tuple[int, ...] = ()
 
     def attempt(order: tuple[int, ...]) -> None:
-        nonlocal best, best_cost, best_order
+        nonlocal best_cost, best_order
         program = _Builder(network, root, targets, leaves, order, usually_observed).build()
         cost = min(_effort(program, target, usually_observed) for target in targets)
         if cost < best_cost:
-            best, best_cost, best_order = program, cost, order
+            best_cost, best_order = cost, order
 
     for order in candidate_orders(graph, weights, root, tries, keep=max(3, tries // 8)):
         attempt(order)
@@ -546,16 +592,12 @@ def _compile_program(
         v = changed.pop(rng.randrange(len(changed)))
         changed.insert(rng.randrange(len(changed) + 1), v)
         attempt(tuple(changed))
-    assert best is not None
-    return best
+    builder = _Builder(network, root, targets, leaves, best_order, usually_observed)
+    return builder.build(with_kernels=True)
 
 
 def _effort(program: Program, target: int, usually_observed: tuple[int, ...]) -> float:
-    """Estimate the time of a main job in units of one multiply-add in a long vector.
-
-    Short vectors and single steps cost extra: about 12 units for each turn of an inner loop and
-    100 for each step.
-    """
+    """Estimate the time of a main job in units of one multiply-add in a long vector."""
     seen = frozenset(usually_observed)
     effort = 0.0
     for step in (*program.collect, *program.distribution(target).steps):
@@ -564,7 +606,7 @@ def _effort(program: Program, target: int, usually_observed: tuple[int, ...]) ->
         vector = program.extents[axes[-1]] if axes and axes[-1] not in seen else 1
         if step.right in program.maps:
             vector = program.extents[program.root]
-        effort += size + 12.0 * size / vector + 100.0
+        effort += size + TURN * size / vector + STEP
     return effort
 
 
@@ -770,59 +812,34 @@ class _Builder:
 
     # -- distribute pass ----------------------------------------------------------------------
 
-    def distribute(self, target: int, total: int) -> Distribution:
-        steps: list[Contraction] = []
-        owners: list[int] = []
-        readings: list[Reading] = []
-        reading_owners: list[int] = []
-        map_tensor = NONE
-        if target != self.root:
-            map_tensor = self.tensor((self.root, target))
-            table = next(f.table for f in self.network.factors if f.child == target)
-            if (np.count_nonzero(table, axis=1) == 1).all():
-                self.density[map_tensor] = 1.0 / table.shape[1]
-        carried = {self.root, target}
-        parent: dict[int, int] = {}
+    def span(self, t: int, target: int) -> float:
+        """Return the size of a collect-pass tensor that carries a target."""
+        extra = () if self.root in self.axes[t] else (target,)
+        return self.size((*self.axes[t], *extra))
+
+    def place_readings(self, total: int) -> None:
+        """Decide at which tensor every inner variable is read, and number the tree."""
+        target = self.targets[0]
+        self.parent: dict[int, int] = {}
         for step in self.collect:
             for t in (step.left, step.right):
                 if t != NONE:
-                    parent[t] = step.out
-
-        def emit(left: int, right: int, keep: set[int], owner: int) -> int:
-            axes = set(self.axes[left])
-            if right != NONE:
-                axes |= set(self.axes[right])
-            out = self.tensor(axes & keep)
-            steps.append(Contraction(out, left, right))
-            owners.append(owner)
-            return out
-
-        def to_target(tensor: int, owner: int, keep: set[int]) -> int:
-            """Replace the carried root by the carried target where the root is not needed."""
-            if map_tensor == NONE or self.root not in self.axes[tensor] or self.root in keep:
-                return tensor
-            return emit(tensor, map_tensor, keep | {target}, owner)
-
-        needed: set[int] = set()
+                    self.parent[t] = step.out
+        self.needed: set[int] = set()
 
         def need(t: int) -> None:
-            while t not in needed:
-                needed.add(t)
+            while t not in self.needed:
+                self.needed.add(t)
                 if t == total:
                     return
-                t = parent[t]
+                t = self.parent[t]
 
         need(total)
         for group in self.groups:
             need(group.message)
-
-        def span(t: int) -> float:
-            extra = () if self.root in self.axes[t] else (target,)
-            return self.size((*self.axes[t], *extra))
-
         messages = {group.message for group in self.groups}
         producer = {step.out: step for step in self.collect}
-        read_at: dict[int, int] = {}
+        self.reads: dict[int, list[int]] = {}
         for step in reversed(self.collect):
             before = set(self.axes[step.left])
             if step.right != NONE:
@@ -836,11 +853,11 @@ class _Builder:
                     t = stack.pop()
                     if v not in self.axes[t]:
                         continue
-                    cost = span(t) + (0.0 if t in messages else 6.0)
+                    cost = self.span(t, target) + (0.0 if t in messages else 6.0)
                     walk = t
-                    while walk not in needed:
-                        above = parent[walk]
-                        cost += span(above) + 6.0
+                    while walk not in self.needed:
+                        above = self.parent[walk]
+                        cost += self.span(above, target) + 6.0
                         walk = above
                     if best is None or (cost, t) < best:
                         best = (cost, t)
@@ -848,17 +865,138 @@ class _Builder:
                         made = producer[t]
                         stack.extend(u for u in (made.left, made.right) if u != NONE)
                 assert best is not None
-                read_at[v] = best[1]
+                self.reads.setdefault(best[1], []).append(v)
                 need(best[1])
-        reads: dict[int, list[int]] = {}
-        for v, t in read_at.items():
-            reads.setdefault(t, []).append(v)
+
+        # Columns of the answer in the order of a walk through the tree: those of a subtree are
+        # neighbours.
+        self.enter: dict[int, int] = {}
+        self.leave: dict[int, int] = {}
+        self.columns: dict[int, tuple[int, int]] = {}
+        self.rows = [0] * self.network.size
+        self.group_rows = [0] * len(self.groups)
+        group_of = {group.message: g for g, group in enumerate(self.groups)}
+        row = 0
+        started: dict[int, int] = {}
+        pending: list[tuple[int, bool]] = [(total, False)]
+        while pending:
+            t, finished = pending.pop()
+            if finished:
+                self.leave[t] = len(self.enter)
+                self.columns[t] = (started[t], row - started[t])
+                continue
+            self.enter[t] = len(self.enter)
+            started[t] = row
+            if t in group_of:
+                group = self.groups[group_of[t]]
+                self.group_rows[group_of[t]] = row
+                for leaf in group.leaves:
+                    self.rows[leaf.variable] = row + leaf.row
+                row += group.rows
+            for v in self.reads.get(t, ()):
+                self.rows[v] = row
+                row += self.network.cardinalities[v]
+            pending.append((t, True))
+            if t in producer:
+                made = producer[t]
+                pending.extend((u, False) for u in (made.right, made.left) if u != NONE)
+        self.rows[self.root] = row
+        self.row_count = row + self.network.cardinalities[self.root]
+
+    def choose_kernels(self, total: int) -> list[Kernel]:
+        """Choose the subtrees for which a kernel is cheaper than a walk."""
+        target = self.targets[0]
+        walk = self.distribute(target, total, [])
+        own: dict[int, float] = {}
+        reading: dict[int, float] = {}
+        for step, owner, role in zip(walk.steps, walk.owners, walk.roles, strict=True):
+            axes = set(self.axes[step.left])
+            if step.right != NONE:
+                axes |= set(self.axes[step.right])
+            size = self.size(axes) * self.density.get(step.right, 1.0)
+            last = self.axes[step.out][-1:] or self.axes[step.left][-1:]
+            cost = size * (1.0 + TURN / max(self.size(last), 1.0)) + STEP
+            book = reading if role == READ else own
+            book[owner] = book.get(owner, 0.0) + cost
+        chosen: list[int] = []
+        # For every tensor: cost of the walk below it, and the best saving below it.
+        below: dict[int, float] = {}
+        saving: dict[int, float] = {}
+        made = {step.out for step in self.collect}
+        children: dict[int, list[int]] = {}
+        for t, above in self.parent.items():
+            children.setdefault(above, []).append(t)
+        for t in sorted(self.enter, key=lambda t: -self.enter[t]):
+            kids = children.get(t, [])
+            below[t] = reading.get(t, 0.0) + sum(own.get(u, 0.0) + below[u] for u in kids)
+            saving[t] = sum(saving[u] for u in kids)
+            columns = self.columns[t][1]
+            cells = math.prod(self.extents[a] for a in self.axes[t]) * columns
+            if t not in made or t == total or columns == 0 or cells > LARGEST_KERNEL:
+                continue
+            span = self.span(t, target)
+            cost = span + span * columns + TURN * span + 2 * STEP
+            if self.root in self.axes[t] and target != self.root:
+                cost += self.size((self.root,)) * (columns + TURN) + STEP
+            if below[t] - cost > saving[t]:
+                saving[t] = below[t] - cost
+                chosen.append(t)
+        kernels = []
+        for t in sorted(chosen, key=lambda t: self.enter[t]):
+            axis = len(self.extents)
+            first, columns = self.columns[t]
+            self.extents.append(columns)
+            self.typical.append(float(columns))
+            self.position[axis] = 1 << 30
+            kernels.append(Kernel(t, self.tensor((*self.axes[t], axis)), first, columns))
+        return kernels
+
+    def distribute(self, target: int, total: int, kernels: list[Kernel]) -> Distribution:
+        """Write the distribute pass that carries `target`."""
+        steps: list[Contraction] = []
+        owners: list[int] = []
+        roles: list[int] = []
+        readings: list[Reading] = []
+        reading_owners: list[int] = []
+        kernel_at = {kernel.tensor: kernel for kernel in kernels}
+        kernel_answers: dict[int, int] = {}
+        map_tensor = NONE
+        if target != self.root:
+            map_tensor = self.tensor((self.root, target))
+            table = next(f.table for f in self.network.factors if f.child == target)
+            if (np.count_nonzero(table, axis=1) == 1).all():
+                self.density[map_tensor] = 1.0 / table.shape[1]
+        carried = {self.root, target}
+
+        def emit(left: int, right: int, keep: set[int], owner: int, role: int) -> int:
+            axes = set(self.axes[left])
+            if right != NONE:
+                axes |= set(self.axes[right])
+            out = self.tensor(axes & keep)
+            steps.append(Contraction(out, left, right))
+            owners.append(owner)
+            roles.append(role)
+            return out
+
+        def to_target(tensor: int, owner: int, keep: set[int], role: int) -> int:
+            """Replace the carried root by the carried target where the root is not needed."""
+            if map_tensor == NONE or self.root not in self.axes[tensor] or self.root in keep:
+                return tensor
+            return emit(tensor, map_tensor, keep | {target}, owner, role)
 
         adjoint: dict[int, int] = {total: NONE}
         group_of = {group.message: g for g, group in enumerate(self.groups)}
 
         def read(t: int) -> None:
             """Emit the answers that are read at collect-pass tensor `t`."""
+            if t in kernel_at:
+                kernel = kernel_at[t]
+                axis = self.axes[kernel.table][-1]
+                belief = t
+                if adjoint[t] != NONE:
+                    belief = emit(adjoint[t], t, set(self.axes[t]) | carried, t, KERNEL)
+                answer = emit(kernel.table, belief, {axis} | carried, t, KERNEL)
+                kernel_answers[t] = to_target(answer, t, {axis}, KERNEL)
             belief = NONE
             if t in group_of:
                 g = group_of[t]
@@ -866,31 +1004,31 @@ class _Builder:
                 everything = set(self.axes[t]) | carried
                 belief = t
                 if adjoint[t] != NONE:
-                    belief = emit(adjoint[t], t, everything, t)
+                    belief = emit(adjoint[t], t, everything, t, READ)
                 axis = self.axes[group.stacked][0 if group.narrow else -1]
-                answer = emit(group.stacked, belief, {axis} | carried, t)
-                answer = to_target(answer, t, {axis})
+                answer = emit(group.stacked, belief, {axis} | carried, t, READ)
+                answer = to_target(answer, t, {axis}, READ)
                 readings.append(Reading(answer, self.group_rows[g], group=g))
                 reading_owners.append(t)
-            for v in reads.get(t, ()):
+            for v in self.reads.get(t, ()):
                 keep = {v} | carried
                 if belief != NONE:
-                    answer = emit(belief, NONE, keep, t)
+                    answer = emit(belief, NONE, keep, t, READ)
                 elif adjoint[t] != NONE:
-                    answer = emit(adjoint[t], t, keep, t)
+                    answer = emit(adjoint[t], t, keep, t, READ)
                 else:
-                    answer = emit(t, NONE, keep, t)
-                answer = to_target(answer, t, {v})
+                    answer = emit(t, NONE, keep, t, READ)
+                answer = to_target(answer, t, {v}, READ)
                 readings.append(Reading(answer, self.rows[v], variable=v))
                 reading_owners.append(t)
 
         read(total)
         for step in reversed(self.collect):
-            if step.out not in needed:
+            if step.out not in self.needed:
                 continue
             above = adjoint[step.out]
             for t, other in ((step.left, step.right), (step.right, step.left)):
-                if t == NONE or t not in needed:
+                if t == NONE or t not in self.needed:
                     continue
                 keep = set(self.axes[t]) | carried
                 operands = [x for x in (above, other) if x != NONE]
@@ -900,36 +1038,28 @@ class _Builder:
                     adjoint[t] = operands[0]
                 else:
                     second = operands[1] if len(operands) == 2 else NONE
-                    adjoint[t] = emit(operands[0], second, keep, t)
+                    adjoint[t] = emit(operands[0], second, keep, t, ADJOINT)
                 if adjoint[t] != NONE:
-                    adjoint[t] = to_target(adjoint[t], t, set(self.axes[t]))
+                    adjoint[t] = to_target(adjoint[t], t, set(self.axes[t]), ADJOINT)
                 read(t)
         return Distribution(
             target=target,
             map_tensor=map_tensor,
             steps=tuple(steps),
             owners=tuple(owners),
+            roles=tuple(roles),
             readings=tuple(readings),
             reading_owners=tuple(reading_owners),
-            adjoints=tuple(sorted(adjoint.items())),
+            kernel_answers=tuple(kernel_answers[kernel.tensor] for kernel in kernels),
         )
 
     # -- everything ---------------------------------------------------------------------------
 
-    def build(self) -> Program:
+    def build(self, with_kernels: bool = False) -> Program:
         self.make_inputs()
-        self.rows = [0] * self.network.size
-        self.group_rows: list[int] = []
-        row = 0
-        for group in self.groups:
-            self.group_rows.append(row)
-            for leaf in group.leaves:
-                self.rows[leaf.variable] = row + leaf.row
-            row += group.rows
-        for v in (*self.order, self.root):
-            self.rows[v] = row
-            row += self.network.cardinalities[v]
         total = self.eliminate()
+        self.place_readings(total)
+        kernels = self.choose_kernels(total) if with_kernels else []
         home = [NONE] * self.network.size
         for v in (*self.order, self.root):
             home[v] = min(
@@ -940,7 +1070,8 @@ class _Builder:
         for g, group in enumerate(self.groups):
             for n, leaf in enumerate(group.leaves):
                 place[leaf.variable] = (g, n)
-        distributions = tuple(self.distribute(target, total) for target in self.targets)
+        distributions = tuple(self.distribute(t, total, kernels) for t in self.targets)
+        count = len(self.axes)
         return Program(
             root=self.root,
             axes=tuple(self.axes),
@@ -952,9 +1083,13 @@ class _Builder:
             total=total,
             distributions=distributions,
             rows=tuple(self.rows),
-            row_count=row,
+            row_count=self.row_count,
             home=tuple(home),
             leaf_place=tuple(place),
             cells=self.cells,
-            density=tuple(self.density.get(t, 1.0) for t in range(len(self.axes))),
+            density=tuple(self.density.get(t, 1.0) for t in range(count)),
+            reads=tuple((t, v) for t, variables in self.reads.items() for v in variables),
+            enter=tuple(self.enter.get(t, NONE) for t in range(count)),
+            leave=tuple(self.leave.get(t, NONE) for t in range(count)),
+            kernels=tuple(kernels),
         )

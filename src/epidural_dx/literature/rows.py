@@ -178,7 +178,7 @@ def read_table(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[s
             yield reader.line_num, row
     except csv.Error as error:
         raise ModelError(
-            f"the file is no valid CSV: {error}", file=str(path), line=reader.line_num
+            f"the file is no valid CSV: {error}", file=str(path), line=reader.reader.line_num
         ) from None
 
 

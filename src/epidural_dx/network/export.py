@@ -1,7 +1,7 @@
 """The network for other programs: pgmpy in memory, and files in BIF, XMLBIF and JSON.
 
 Two forms (see :mod:`epidural_dx.network.assembly`). The *absorbed* form needs no evidence: read
-the file, ask. The *selection* form is a fifth of the size and keeps the published arcs, but every
+the file, ask. The *selection* form is far smaller and keeps the published arcs, but every
 query must carry ``present`` for its selection nodes; a reader who forgets it gets the share of
 causes of a population without lesions, which is wrong. A file cannot carry evidence, so the
 selection form is written with a second file beside it.
@@ -111,7 +111,9 @@ def form_tables(built: Built, form: str) -> list[LabelledTable]:
         Unknown form, or a column that does not sum to 1.
     """
     if form not in FORMS:
-        raise ModelError(f"unknown form {form!r}; forms are {', '.join(FORMS)}{nearest(form, FORMS)}")
+        raise ModelError(
+            f"unknown form {form!r}; forms are {', '.join(FORMS)}{nearest(form, FORMS)}"
+        )
     tables = absorbed_form(built) if form == "absorbed" else selection_form(built)
     for table in tables:
         off = float(np.max(np.abs(table.table.sum(-1) - 1)))
@@ -258,10 +260,10 @@ def _write_bif(
 ) -> None:
     """Interchange format of Cozman (JavaBayes, version 0.15): one row per parents' states."""
     states = _states(built, tables)
-    handle.write("network epidural_dx {\n")
+    # Comments, because pyAgrum refuses the quoted properties that the format has for this.
     for key, value in properties.items():
-        handle.write(f'    property "{key} = {value}" ;\n')
-    handle.write("}\n")
+        handle.write(f"// {key} = {value}\n")
+    handle.write("network epidural_dx {\n}\n")
     for t in tables:
         names = states[t.child]
         handle.write(

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from epidural_dx.errors import ModelError
 from epidural_dx.network.structure import Structure
 
 Array = NDArray[np.float64]
-#: The mechanism that changes no condition: its row of a table is that of people without a lesion.
-NEUTRAL = "hematoma_spontaneous"
 
 
 class Population:
@@ -23,31 +19,32 @@ class Population:
     ----------
     structure : Structure
     tables : mapping of str to ndarray
-        Conditional probability tables. A table with ``etiology`` among its parents is read in
-        the row of a mechanism that changes no condition (the spontaneous hematoma).
-
-    Raises
-    ------
-    ModelError
-        That mechanism is missing.
+        Conditional probability tables, with a leading axis where parameters are drawn. A table
+        with ``etiology`` among its parents is read in the row of a mechanism that changes no
+        condition (the spontaneous hematoma).
+    lead : tuple of int
+        ``()`` or ``(draws,)``.
     """
 
-    def __init__(self, structure: Structure, tables: Mapping[str, Array]) -> None:
+    def __init__(
+        self, structure: Structure, tables: Mapping[str, Array], lead: tuple[int, ...] = ()
+    ) -> None:
         self._nodes = structure.nodes
-        if NEUTRAL not in structure.mechanisms:
-            raise ModelError(f"the mechanism {NEUTRAL!r} is missing", name=NEUTRAL)
-        self._neutral = list(structure.mechanisms).index(NEUTRAL)
+        self._lead = lead
+        neutral = list(structure.mechanisms).index("hematoma_spontaneous")
         self._tables: dict[str, tuple[tuple[str, ...], Array]] = {}
         for name, table in tables.items():
             parents = structure.nodes[name].parents
             if "etiology" in parents:
-                table = np.take(table, self._neutral, axis=parents.index("etiology"))
+                axis = table.ndim - 1 - len(parents) + parents.index("etiology")
+                table = np.take(table, neutral, axis=axis)
                 parents = tuple(p for p in parents if p != "etiology")
             self._tables[name] = (parents, table)
 
     def _sum(
         self, factors: Mapping[str, Array], given: Mapping[str, str], keep: str | None = None
     ) -> Array:
+        """Sum of the product of factors and tables over everything but the draws and `keep`."""
         wanted = [*factors, *given, *([keep] if keep else [])]
         needed: dict[str, None] = {}
         while wanted:
@@ -55,27 +52,33 @@ class Population:
             if name not in needed:
                 needed[name] = None
                 wanted += self._tables[name][0]
-        axis = {name: i for i, name in enumerate(needed)}
-        operands: list[Any] = []
+        axis = {name: i for i, name in enumerate(needed, start=1)}
+        operands: list[object] = []
+
+        def add(table: Array, names: tuple[str, ...]) -> None:
+            own = [axis[n] for n in names]
+            operands.extend([table, [0, *own] if table.ndim > len(own) else own])
+
         for name in needed:
             parents, table = self._tables[name]
-            operands += [table, [*(axis[p] for p in parents), axis[name]]]
+            add(table, (*parents, name))
         for name, factor in factors.items():
-            operands += [factor, [axis[name]]]
+            add(factor, (name,))
         for name, state in given.items():
             hot = np.zeros(len(self._nodes[name].states))
             hot[self._nodes[name].states.index(state)] = 1.0
-            operands += [hot, [axis[name]]]
-        operands.append([axis[keep]] if keep else [])
-        result: Array = np.einsum(*operands, optimize="greedy")
+            add(hot, (name,))
+        if self._lead:
+            operands.extend([np.ones(self._lead), [0]])
+        operands.append([*([0] if self._lead else []), *([axis[keep]] if keep else [])])
+        result: Array = np.einsum(*operands, optimize="greedy")  # type: ignore[call-overload]
         return result
 
-    def expectation(self, factors: Mapping[str, Array], given: Mapping[str, str]) -> float:
-        """E[product of factors | given], over everybody with the given states."""
-        return float(self._sum(factors, given) / self._sum({}, given))
+    def expectation(self, factors: Mapping[str, Array], given: Mapping[str, str]) -> Array:
+        """E[product of factors | given] over everybody with the given states, shape ``lead``."""
+        return np.asarray(self._sum(factors, given) / self._sum({}, given))
 
     def conditional(self, factors: Mapping[str, Array], variable: str) -> Array:
-        """Distribution of `variable` among people weighted by the product of the factors."""
+        """Distribution of `variable` among people weighted by the factors, ``(*lead, states)``."""
         weights = self._sum(factors, {}, keep=variable)
-        result: Array = weights / weights.sum()
-        return result
+        return np.asarray(weights / weights.sum(-1, keepdims=True))

@@ -20,6 +20,42 @@ def normalized(table: Array) -> Array:
     return result
 
 
+def binary(present: Array) -> Array:
+    """Table of an absent/present variable from the probability of *present*."""
+    return np.stack([1 - present, present], axis=-1)
+
+
+def bounded_least_squares(
+    design: Array, target: Array, low: float, high: float, sweeps: int = 400
+) -> Array:
+    """Least squares with every coefficient in ``[low, high]``, by cyclic coordinate descent.
+
+    Parameters
+    ----------
+    design : ndarray, shape (..., rows, coefficients)
+    target : ndarray, shape (..., rows)
+    low, high : float
+    sweeps : int
+        Passes over the coefficients; the problem is convex, so they converge to the optimum.
+
+    Returns
+    -------
+    ndarray, shape (..., coefficients)
+    """
+    square = np.einsum("...ri,...rj->...ij", design, design)
+    product = np.einsum("...ri,...r->...i", design, target)
+    size = square.shape[-1]
+    x = np.full(product.shape, 0.5 * (low + high))
+    for _ in range(sweeps):
+        before = x.copy()
+        for i in range(size):
+            rest = np.einsum("...j,...j->...", square[..., i, :], x) - square[..., i, i] * x[..., i]
+            x[..., i] = np.clip((product[..., i] - rest) / square[..., i, i], low, high)
+        if np.max(np.abs(x - before)) < 1e-12:
+            break
+    return x
+
+
 def associated(
     child: Array,
     partner: Array,

@@ -1,0 +1,492 @@
+"""Exact joint distributions of a few variables given evidence, by variable elimination.
+
+The compiled engine answers for one target and every single finding. A test panel needs the joint
+distribution of a target with *several* findings, another set for every panel. Tables that the
+evidence has cut are contracted in greedy order; samples of whole patients are drawn backwards
+through the same elimination (Koller and Friedman, Probabilistic Graphical Models, 2009, chapter 9;
+Shachter and Peot 1989 for the pruning of barren nodes).
+
+Arrays only: variables are integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from epidural_dx.inference.network import FloatArray, Network
+
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A non-negative function of some variables.
+
+    Attributes
+    ----------
+    variables : tuple of int
+        The axes of ``values``.
+    values : ndarray
+    """
+
+    variables: tuple[int, ...]
+    values: FloatArray
+
+
+class EvidenceTables:
+    """The tables of a network after evidence.
+
+    Parameters
+    ----------
+    network : Network
+    evidence : mapping of int to ndarray
+        Likelihood vector of every observed variable, shape (k,).
+
+    Attributes
+    ----------
+    sizes : dict of int to int
+        Number of states of every variable; a numbered sample axis may be added by callers.
+    fixed : dict of int to int
+        State of every variable with hard evidence; these have no axis any more.
+    """
+
+    def __init__(self, network: Network, evidence: Mapping[int, FloatArray]) -> None:
+        self.sizes: dict[int, int] = dict(enumerate(network.cardinalities))
+        self.fixed: dict[int, int] = {}
+        soft: list[Table] = []
+        for v, weights in evidence.items():
+            positive = np.flatnonzero(weights)
+            if len(positive) == 1:
+                self.fixed[v] = int(positive[0])
+            elif weights.min() != weights.max():
+                soft.append(Table((v,), np.asarray(weights, dtype=float)))
+        self._soft = tuple(soft)
+        self._parents: dict[int, tuple[int, ...]] = {}
+        self._table_of: dict[int, Table] = {}
+        self._potentials: list[Table] = []
+        anchors = set(self.fixed) | {t.variables[0] for t in soft}
+        for factor in network.factors:
+            table = _cut(factor.variables, factor.table, self.fixed)
+            if factor.child is None:
+                self._potentials.append(table)
+                anchors.update(factor.variables)
+            else:
+                self._parents[factor.child] = factor.variables[:-1]
+                self._table_of[factor.child] = table
+        self._core = self._ancestors(anchors)
+
+    def _ancestors(self, start: Iterable[int]) -> frozenset[int]:
+        found: set[int] = set()
+        stack = list(start)
+        while stack:
+            v = stack.pop()
+            if v not in found:
+                found.add(v)
+                stack.extend(self._parents.get(v, ()))
+        return frozenset(found)
+
+    def open_variables(self, variables: Iterable[int]) -> tuple[int, ...]:
+        """Those of the variables that still have an axis, in their order."""
+        return tuple(v for v in variables if v not in self.fixed)
+
+    def relevant(self, keep: Iterable[int]) -> list[Table]:
+        """Tables that matter for the joint distribution of some variables.
+
+        Children that are neither observed nor wanted, nor lead to such, sum to one and are left
+        out (barren nodes).
+        """
+        wanted = self._core | self._ancestors(keep)
+        tables = [self._table_of[v] for v in sorted(wanted) if v in self._table_of]
+        return tables + self._potentials + list(self._soft)
+
+    def shared(self, protect: Iterable[int]) -> EvidenceTables:
+        """Sum out once what no later question asks for.
+
+        Parameters
+        ----------
+        protect : iterable of int
+            Variables that later calls of :meth:`relevant` may keep. They and their parents stay.
+
+        Returns
+        -------
+        EvidenceTables
+            Gives the same joint distributions of protected variables, up to a common factor.
+        """
+        protected = set(protect)
+        for v in list(protected):
+            protected.update(self._parents.get(v, ()))
+        later = self._ancestors(protected)
+        stay: dict[int, Table] = {}
+        reduce: list[Table] = []
+        for v, table in self._table_of.items():
+            if v in self._core:
+                reduce.append(table)
+            elif v in later:
+                stay[v] = table
+        for table in stay.values():
+            protected.update(table.variables)
+        reduce += self._potentials + list(self._soft)
+        left = eliminate(reduce, protected, self.sizes)
+        other = object.__new__(EvidenceTables)
+        other.sizes = self.sizes
+        other.fixed = self.fixed
+        other._soft = ()
+        other._parents = {v: p for v, p in self._parents.items() if v in stay}
+        other._table_of = stay
+        other._potentials = left
+        other._core = frozenset()
+        return other
+
+    def joint(self, keep: Sequence[int]) -> FloatArray:
+        """Return the exact joint distribution of unobserved variables.
+
+        Parameters
+        ----------
+        keep : sequence of int
+            Distinct variables without hard evidence.
+
+        Returns
+        -------
+        ndarray
+            One axis per variable in the order given; sums to 1 (all zeros for impossible
+            evidence).
+        """
+        table = multiply_out(eliminate(self.relevant(keep), keep, self.sizes), keep, self.sizes)
+        total = table.sum()
+        return table / total if total > 0 else table
+
+
+def _cut(variables: Sequence[int], values: FloatArray, fixed: Mapping[int, int]) -> Table:
+    """Take the slice of a table that hard evidence leaves."""
+    index = tuple(fixed.get(v, slice(None)) for v in variables)
+    return Table(tuple(v for v in variables if v not in fixed), values[index])
+
+
+def pair_product(left: Table, right: Table, drop: Iterable[int] = ()) -> Table:
+    """Multiply two tables and sum over the variables in ``drop`` (as one matrix product)."""
+    dropped = set(drop)
+    a, b = left, right
+    only_a = tuple(
+        i for i, v in enumerate(a.variables) if v in dropped and v not in b.variables
+    )
+    if only_a:
+        a = Table(
+            tuple(v for i, v in enumerate(a.variables) if i not in only_a), a.values.sum(only_a)
+        )
+    only_b = tuple(
+        i for i, v in enumerate(b.variables) if v in dropped and v not in a.variables
+    )
+    if only_b:
+        b = Table(
+            tuple(v for i, v in enumerate(b.variables) if i not in only_b), b.values.sum(only_b)
+        )
+    common = [v for v in a.variables if v in b.variables]
+    batch = [v for v in common if v not in dropped]
+    summed = [v for v in common if v in dropped]
+    rows = [v for v in a.variables if v not in common]
+    columns = [v for v in b.variables if v not in common]
+    at_a = {v: i for i, v in enumerate(a.variables)}
+    at_b = {v: i for i, v in enumerate(b.variables)}
+    size = {v: a.values.shape[i] for v, i in at_a.items()}
+    size.update({v: b.values.shape[i] for v, i in at_b.items()})
+
+    def volume(names: list[int]) -> int:
+        result = 1
+        for v in names:
+            result *= size[v]
+        return result
+
+    n, r, s, c = volume(batch), volume(rows), volume(summed), volume(columns)
+    matrix_a = a.values.transpose([at_a[v] for v in batch + rows + summed]).reshape(n, r, s)
+    matrix_b = b.values.transpose([at_b[v] for v in batch + summed + columns]).reshape(n, s, c)
+    values = matrix_a * matrix_b if s == 1 else np.matmul(matrix_a, matrix_b)
+    names = (*batch, *rows, *columns)
+    return Table(names, values.reshape([size[v] for v in names]))
+
+
+def _bucket(tables: list[Table], v: int) -> tuple[list[Table], list[Table]]:
+    return [t for t in tables if v in t.variables], [t for t in tables if v not in t.variables]
+
+
+def _cheapest(
+    tables: Sequence[Table], candidates: Iterable[int], sizes: Mapping[int, int]
+) -> int:
+    """Return the variable whose elimination makes the smallest table."""
+    scopes: dict[int, set[int]] = {v: set() for v in candidates}
+    for table in tables:
+        for v in table.variables:
+            if v in scopes:
+                scopes[v].update(table.variables)
+
+    def cost(v: int) -> tuple[float, int]:
+        product = 1.0
+        for w in scopes[v]:
+            product *= sizes[w]
+        return product, v
+
+    return min(scopes, key=cost)
+
+
+def _sum_out(bucket: list[Table], v: int) -> Table:
+    """Multiply the tables of a bucket, smallest first, and sum one variable out."""
+    bucket = sorted(bucket, key=lambda t: t.values.size)
+    if len(bucket) == 1:
+        only = bucket[0]
+        axis = only.variables.index(v)
+        table = Table(only.variables[:axis] + only.variables[axis + 1 :], only.values.sum(axis))
+    else:
+        product = bucket[0]
+        for other in bucket[1:-1]:
+            product = pair_product(product, other)
+        table = pair_product(product, bucket[-1], (v,))
+    top = table.values.max(initial=0.0)
+    return Table(table.variables, table.values / top) if top > 0 else table
+
+
+def eliminate(
+    tables: Iterable[Table], keep: Iterable[int], sizes: Mapping[int, int]
+) -> list[Table]:
+    """Sum out everything but some variables.
+
+    Parameters
+    ----------
+    tables : iterable of Table
+    keep : iterable of int
+    sizes : mapping of int to int
+        Number of states of every variable.
+
+    Returns
+    -------
+    list of Table
+        Their product is proportional to the joint distribution of the kept variables.
+    """
+    left = list(tables)
+    kept = set(keep)
+    hidden = {v for t in left for v in t.variables} - kept
+    while hidden:
+        v = _cheapest(left, sorted(hidden), sizes)
+        bucket, left = _bucket(left, v)
+        left.append(_sum_out(bucket, v))
+        hidden.discard(v)
+    return left
+
+
+def multiply_out(
+    tables: Iterable[Table], order: Sequence[int], sizes: Mapping[int, int]
+) -> FloatArray:
+    """Multiply tables into one array with the axes in a given order.
+
+    Parameters
+    ----------
+    tables : iterable of Table
+        Over subsets of ``order``.
+    order : sequence of int
+    sizes : mapping of int to int
+
+    Returns
+    -------
+    ndarray
+    """
+    at = {v: i for i, v in enumerate(order)}
+    result = np.ones([sizes[v] for v in order])
+    for table in sorted(tables, key=lambda t: t.values.size):
+        axes = sorted(range(len(table.variables)), key=lambda i: at[table.variables[i]])
+        shape = [1] * len(order)
+        for i in axes:
+            shape[at[table.variables[i]]] = table.values.shape[i]
+        result *= table.values.transpose(axes).reshape(shape)
+    return result
+
+
+def draw(
+    tables: Sequence[Table], sizes: Mapping[int, int], first: Sequence[int], uniforms: FloatArray
+) -> dict[int, IntArray]:
+    """Draw joint samples of all variables of some tables by inverse sampling, one after another.
+
+    Everything is summed out in greedy order and then drawn in the reverse order, each variable
+    given those drawn before it.
+
+    Parameters
+    ----------
+    tables : sequence of Table
+    sizes : mapping of int to int
+    first : sequence of int
+        Variables drawn first (and thus from the first, best columns of a Sobol sequence).
+    uniforms : ndarray, shape (samples, dimensions)
+        Points in the unit cube; column i serves the i-th variable drawn.
+
+    Returns
+    -------
+    dict of int to ndarray of shape (samples,)
+        The state of every variable in every sample.
+    """
+    left = list(tables)
+    hidden = {v for t in left for v in t.variables}
+    buckets: list[tuple[int, list[Table]]] = []
+    for late in (hidden - set(first), hidden & set(first)):
+        while late:
+            v = _cheapest(left, sorted(late), sizes)
+            bucket, left = _bucket(left, v)
+            buckets.append((v, bucket))
+            left.append(_sum_out(bucket, v))
+            late.discard(v)
+    samples: dict[int, IntArray] = {}
+    for column, (v, bucket) in enumerate(reversed(buckets)):
+        weights = np.ones((len(uniforms), sizes[v]))
+        for table in bucket:
+            weights = weights * _at(table, samples, v)
+        cumulated = np.cumsum(weights, axis=1)
+        point = uniforms[:, column] * cumulated[:, -1]
+        state = (cumulated <= point[:, None]).sum(axis=1)
+        samples[v] = np.minimum(state, sizes[v] - 1)
+    return samples
+
+
+def dimensions(tables: Sequence[Table]) -> int:
+    """Return how many variables :func:`draw` draws."""
+    return len({v for t in tables for v in t.variables})
+
+
+def _at(table: Table, samples: Mapping[int, IntArray], free: int) -> FloatArray:
+    """Rows of a table at sampled states, shape (samples, states of the free variable)."""
+    axis = table.variables.index(free)
+    values = np.moveaxis(table.values, axis, -1)
+    index = tuple(samples[v] for v in table.variables if v != free)
+    rows: FloatArray = values[index] if index else values[None, :]
+    return rows
+
+
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """A table with one row for every distinct pattern of the sampled variables in it.
+
+    Attributes
+    ----------
+    table : Table
+        First axis: the patterns (numbered `PATTERNS`).
+    pattern : ndarray of shape (samples,)
+        Pattern of every sample.
+    """
+
+    table: Table
+    pattern: IntArray
+
+
+#: Number of the axis of patterns in the tables of :func:`posteriors`.
+PATTERNS = -1
+
+
+def _rows(table: Table, samples: Mapping[int, IntArray], count: int) -> _Rows:
+    """Cut a table at the sampled states, once for each pattern."""
+    seen = [i for i, v in enumerate(table.variables) if v in samples]
+    rest = [i for i in range(len(table.variables)) if i not in seen]
+    names = (PATTERNS, *(table.variables[i] for i in rest))
+    if not seen:
+        return _Rows(Table(names, table.values[None]), np.zeros(count, dtype=np.int64))
+    shape = tuple(table.values.shape[i] for i in seen)
+    code = np.ravel_multi_index(tuple(samples[table.variables[i]] for i in seen), shape)
+    patterns, pattern = np.unique(code, return_inverse=True)
+    values = table.values.transpose(seen + rest)
+    values = values.reshape(-1, *values.shape[len(seen) :])[patterns]
+    return _Rows(Table(names, values), np.asarray(pattern, dtype=np.int64).reshape(-1))
+
+
+def _rows_product(left: _Rows, right: _Rows, drop: tuple[int, ...] = ()) -> _Rows:
+    """Multiply two tables pattern by pattern and sum over the variables in ``drop``."""
+    a, b = left.table.values, right.table.values
+    code = left.pattern * len(b) + right.pattern
+    if len(b) == 1 or len(a) == 1:
+        pattern = code
+        if len(a) < len(b):
+            a = np.broadcast_to(a, (len(b), *a.shape[1:]))
+        elif len(b) < len(a):
+            b = np.broadcast_to(b, (len(a), *b.shape[1:]))
+    else:
+        patterns, pattern = np.unique(code, return_inverse=True)
+        a, b = a[patterns // len(right.table.values)], b[patterns % len(right.table.values)]
+    product = pair_product(Table(left.table.variables, a), Table(right.table.variables, b), drop)
+    axis = product.variables.index(PATTERNS)
+    values = np.moveaxis(product.values, axis, 0)
+    rest = tuple(v for v in product.variables if v != PATTERNS)
+    top = values.reshape(len(values), -1).max(axis=1, initial=0.0)
+    values = values / np.where(top > 0, top, 1.0).reshape(-1, *([1] * len(rest)))
+    return _Rows(
+        Table((PATTERNS, *rest), values), np.asarray(pattern, dtype=np.int64).reshape(-1)
+    )
+
+
+def posteriors(
+    tables: Iterable[Table],
+    samples: Mapping[int, IntArray],
+    keep: Sequence[int],
+    sizes: Mapping[int, int],
+) -> FloatArray:
+    """Return the exact posterior of some variables for many joint outcomes of others.
+
+    Samples that agree in the findings of a part of the network share the work of that part.
+
+    Parameters
+    ----------
+    tables : iterable of Table
+    samples : mapping of int to ndarray of shape (samples,)
+        Outcomes of the observed variables.
+    keep : sequence of int
+    sizes : mapping of int to int
+
+    Returns
+    -------
+    ndarray, shape (samples, product of the sizes of ``keep``)
+        Every row sums to 1 (all zeros for an impossible outcome).
+    """
+    count = len(next(iter(samples.values())))
+    left = [_rows(t, samples, count) for t in tables]
+    for v in keep:
+        if v in samples:
+            left.append(_Rows(Table((PATTERNS, v), np.eye(sizes[v])), samples[v]))
+    hidden = {v for r in left for v in r.table.variables} - set(keep) - {PATTERNS}
+
+    def cost(v: int) -> tuple[float, int]:
+        scope: set[int] = set()
+        patterns = 1.0
+        for r in left:
+            if v in r.table.variables:
+                scope.update(r.table.variables)
+                patterns = min(patterns * len(r.table.values), float(count))
+        product = patterns
+        for w in scope - {PATTERNS}:
+            product *= sizes[w]
+        return product, v
+
+    while hidden:
+        v = min(hidden, key=cost)
+        bucket = [r for r in left if v in r.table.variables]
+        left = [r for r in left if v not in r.table.variables]
+        left.append(_fold(bucket, (v,)))
+        hidden.discard(v)
+    one = np.zeros(count, dtype=np.int64)
+    ones = _Rows(Table((PATTERNS, *keep), np.ones((1, *(sizes[v] for v in keep)))), one)
+    final = _fold([*left, ones], ())
+    at = {v: i for i, v in enumerate(final.table.variables)}
+    values = final.table.values.transpose([0, *(at[v] for v in keep)])
+    values = values.reshape(len(values), -1)
+    total = values.sum(axis=1, keepdims=True)
+    result: FloatArray = (values / np.where(total > 0, total, 1.0))[final.pattern]
+    return result
+
+
+def _fold(rows: Sequence[_Rows], drop: tuple[int, ...]) -> _Rows:
+    """Multiply several tables, smallest first, and sum some variables out of the last product."""
+    ordered = sorted(rows, key=lambda r: r.table.values.size)
+    if len(ordered) == 1:
+        only = ordered[0].table
+        axes = tuple(only.variables.index(v) for v in drop)
+        names = tuple(v for v in only.variables if v not in drop)
+        return _Rows(Table(names, only.values.sum(axis=axes)), ordered[0].pattern)
+    product = ordered[0]
+    for other in ordered[1:-1]:
+        product = _rows_product(product, other)
+    return _rows_product(product, ordered[-1], drop)
