@@ -326,7 +326,7 @@ def bench_batches(
             engine = Engine(plan, backend=backend, threads=threads)
             for label, want in (("main jobs", ("information",)), ("posteriors", ())):
                 engine.run({v: s[:64] for v, s in batch.items()}, want=want)
-                seconds = min(timed(lambda e=engine, w=want: e.run(batch, want=w))[0]
+                seconds = min(timed(lambda e=engine, w=want, b=batch: e.run(b, want=w))[0]
                               for _ in range(2))
                 out[f"{label}_{rows}_{threads}"] = rows / seconds
                 print(f"  {rows:6d} {label:10s} {threads} thread(s): {rows / seconds:10,.0f} / s")

@@ -88,12 +88,27 @@ class Answer:
         }
 
     @cached_property
+    def cause_limits(self) -> Array:
+        """Lower and upper limits of the 90 % intervals in the order of the causes, (2, causes)."""
+        from epidural_dx.analysis.uncertainty import interval, posterior_draws
+
+        return interval(posterior_draws(self.model, self.evidence, "lesion_cause"))
+
+    @cached_property
+    def etiology_limits(self) -> Array:
+        """Lower and upper limits of the 90 % intervals, shape (2, mechanisms)."""
+        from epidural_dx.analysis.uncertainty import interval, posterior_draws
+
+        return interval(posterior_draws(self.model, self.evidence, "etiology"))
+
+    @cached_property
     def intervals(self) -> pd.DataFrame:
-        """Lower and upper limit of every cause; missing until parameter draws exist."""
+        """90 % interval of every cause under joint draws of all parameters, best first."""
         import pandas as pd
 
-        nan = [float("nan")] * len(self.causes)
-        return pd.DataFrame({"lower": nan, "upper": nan}, index=self.causes.index)
+        lower, upper = self.cause_limits
+        frame = pd.DataFrame({"lower": lower, "upper": upper}, index=list(self.model.causes))
+        return frame.loc[self.causes.index]
 
     @cached_property
     def next_tests(self) -> tuple[RankedTest, ...]:
@@ -121,14 +136,19 @@ class Answer:
             for name, p in _ranked(list(by_name), self.marginals["etiology"])
         ]
 
-    def to_dict(self, *, next_tests: bool = True) -> dict[str, Any]:
+    def to_dict(self, *, next_tests: bool = True, intervals: bool = True) -> dict[str, Any]:
         """Return the answer as one JSON document.
 
         Parameters
         ----------
         next_tests : bool
             Also rank the tests.
+        intervals : bool
+            Also give the 90 % intervals; else they are null.
         """
+        causes = _limits(self.model.causes, self.cause_limits if intervals else None)
+        names = [m.name for m in self.model.mechanisms]
+        mechanisms = _limits(names, self.etiology_limits if intervals else None)
         return {
             "model": {
                 "name": self.model.name,
@@ -141,7 +161,7 @@ class Answer:
                 for name, entry in self.evidence.entries.items()
             },
             "causes": [
-                {"cause": c, "probability": p, "lower": None, "upper": None}
+                {"cause": c, "probability": p, "lower": causes[c][0], "upper": causes[c][1]}
                 for c, p in self.ranked_causes()
             ],
             "etiology": [
@@ -150,8 +170,8 @@ class Answer:
                     "cause": c,
                     "driver": d,
                     "probability": p,
-                    "lower": None,
-                    "upper": None,
+                    "lower": mechanisms[n][0],
+                    "upper": mechanisms[n][1],
                 }
                 for n, c, d, p in self.ranked_etiology()
             ],
@@ -197,6 +217,14 @@ class Answer:
 def is_condition(name: str, group: str) -> bool:
     """Whether an answer carries the variable's posterior among its conditions."""
     return group in CONDITION_GROUPS or name in LATENT_CONDITIONS
+
+
+def _limits(
+    names: Sequence[str], limits: Array | None
+) -> dict[str, tuple[float | None, float | None]]:
+    if limits is None:
+        return {n: (None, None) for n in names}
+    return {n: (float(limits[0, i]), float(limits[1, i])) for i, n in enumerate(names)}
 
 
 def _ranked(states: Sequence[str], probabilities: Array) -> list[tuple[str, float]]:

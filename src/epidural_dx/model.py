@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -21,7 +21,7 @@ from epidural_dx.clinical.spelling import nearest
 from epidural_dx.clinical.thresholds import load_thresholds
 from epidural_dx.clinical.units import Units, load_units
 from epidural_dx.errors import EvidenceError, ImpossibleEvidenceError, ModelError
-from epidural_dx.inference import Engine, Plan, Result, compile_network
+from epidural_dx.inference import Bank, Engine, Plan, Result, compile_network
 from epidural_dx.network.variable import Variable
 
 if TYPE_CHECKING:
@@ -116,6 +116,7 @@ class Model:
         self.tests = compiled.tests
         self.mechanisms = compiled.mechanisms
         self._position = {name: i for i, name in enumerate(compiled.variables)}
+        self._banks: dict[tuple[int, int], Bank] = {}
 
     # ------------------------------------------------------------- identity
 
@@ -165,6 +166,41 @@ class Model:
     def built(self) -> Built:
         """Tables with the provenance of every column (built on first use)."""
         return _build(self._networks, self._priors, self.scenario, self._cause_mix)[0]
+
+    def bank(self, draws: int = 200, seed: int = 0) -> Bank:
+        """Joint draws of all parameters in the engine's order, made once per model.
+
+        Parameters
+        ----------
+        draws, seed : int
+
+        Returns
+        -------
+        Bank
+        """
+        key = (draws, seed)
+        if key not in self._banks:
+            stored = f"{store.storage_key(self.digest)}-draws-{draws}-{seed}"
+            bank = store.read_stored(stored)
+            if not isinstance(bank, Bank):
+                bank = self._draw(draws, seed)
+                store.write_stored(stored, bank)
+            self._banks[key] = bank
+        return self._banks[key]
+
+    def _draw(self, draws: int, seed: int) -> Bank:
+        from epidural_dx.network.draws import draw_tables, factor_tables
+
+        built = self.built
+        drawn, _ = draw_tables(built, built.structure, self.literature, self._priors, draws, seed)
+        if self._cause_mix:
+            factor = built.weights / self._unmixed_weights
+            drawn = replace(drawn, weights=drawn.weights * factor)
+        return self.engine.bank(factor_tables(drawn, self.plan.network))
+
+    @cached_property
+    def _unmixed_weights(self) -> Array:
+        return _build(self._networks, self._priors, self.scenario, None)[0].weights
 
     def position(self, variable: str) -> int:
         """Position of a variable in the arrays.

@@ -173,7 +173,7 @@ def log_odds(posterior: Array, first: Sequence[int], second: Sequence[int] | Non
     for_it = posterior[:, list(first)].sum(axis=1)
     against = posterior[:, list(others)].sum(axis=1)
     tiny = np.finfo(float).tiny
-    return np.log(np.maximum(for_it, tiny)) - np.log(np.maximum(against, tiny))
+    return np.asarray(np.log(np.maximum(for_it, tiny)) - np.log(np.maximum(against, tiny)))
 
 
 @dataclass(frozen=True)
@@ -340,7 +340,7 @@ def exact_shapley(values: Array, players: int) -> Array:
 def compare(
     model: Model, evidence: Evidence | RawEvidence, cause_a: str, cause_b: str
 ) -> dict[str, Any]:
-    """Findings for and against one cause compared with another, with their sources.
+    """Weigh the findings for and against one cause compared with another, with their sources.
 
     Parameters
     ----------

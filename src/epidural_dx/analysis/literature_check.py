@@ -335,7 +335,7 @@ def retrospective(
     rows: Sequence[Mapping[str, Any]] | None = None,
     quantities: Sequence[Quantity] = RETROSPECTIVE,
 ) -> list[dict[str, Any]]:
-    """The declared retrospective shares, implied and as published.
+    """Give the declared retrospective shares, implied and as published.
 
     Parameters
     ----------
@@ -516,7 +516,7 @@ def _check_states(model: Model, figure: Figure, name: str, states: Sequence[str]
 
 
 def _ask_experts(model: Model) -> list[_Asked]:
-    """The experts' tables given a lesion, of variables that are no children of the lesion."""
+    """Ask for the experts' tables given a lesion, of variables that do not hang on it."""
     built, literature = model.built, model.literature
     fed = {key[0] for key in built.columns if key[1] == "lesion_subtype"}
     names = {
@@ -616,7 +616,7 @@ def _vectors(
 
 
 def _scenario(model: Model, name: str) -> Model:
-    """The same model under other base rates."""
+    """Load the same model under other base rates."""
     if name == model.scenario:
         return model
     from epidural_dx.model import load_model
@@ -625,7 +625,7 @@ def _scenario(model: Model, name: str) -> Model:
 
 
 def _descendants(built: Built, root: str) -> frozenset[str]:
-    """A variable and everything below it."""
+    """Find a variable and everything below it."""
     found = {root}
     before = 0
     while before != len(found):
@@ -670,7 +670,7 @@ def _implied_patients(
     after_lesion: frozenset[str],
     spread: float,
 ) -> float:
-    """Number of patients that the implied share is worth (module docstring)."""
+    """Count the patients that the implied share is worth (module docstring)."""
     variable = row["variable"]
     from_rates = variable in LESION or (
         row["people"] == "lesion" and variable not in after_lesion
@@ -689,7 +689,7 @@ def _implied_patients(
 
 
 def _reason(reasons: Sequence[Reason], row: Mapping[str, Any]) -> str:
-    """The most specific declared reason that fits a figure."""
+    """Pick the most specific declared reason that fits a figure."""
     states = "|".join(row["given_states"])
     order = (
         (row["id"], None),

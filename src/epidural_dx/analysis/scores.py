@@ -52,7 +52,7 @@ def log_scores(forecasts: Array, accepted: Booleans) -> Array:
     -------
     ndarray, shape (cases,)
     """
-    return np.log(np.maximum((forecasts * accepted).sum(axis=1), SMALLEST))
+    return np.asarray(np.log(np.maximum((forecasts * accepted).sum(axis=1), SMALLEST)))
 
 
 def brier_scores(forecasts: Array, truth: Integers) -> Array:
@@ -76,7 +76,7 @@ def bin_of(probabilities: Array, edges: Sequence[float]) -> Integers:
 
 
 def calibration_error(confidence: Array, correct: Array, edges: Sequence[float]) -> float:
-    """Expected calibration error over bins, 0 to 1 (0 for no forecasts).
+    """Average the calibration error over bins, 0 to 1 (0 for no forecasts).
 
     Parameters
     ----------

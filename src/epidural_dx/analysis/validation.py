@@ -259,7 +259,7 @@ class ValidationReport:
         ]
 
     def confusion_rows(self, prior: str = "mix", method: str = "model") -> list[dict[str, Any]]:
-        """Final cause against leading cause: one row per pair that occurs, with the cases."""
+        """Cross final and leading cause: one row per pair that occurs, with the cases."""
         leaders = self.forecasts[prior, method].argmax(axis=1)
         found: dict[tuple[int, int], list[str]] = {}
         for case, true, leader in zip(self.cases, self.truth, leaders, strict=True):
@@ -323,7 +323,7 @@ class ValidationReport:
         return result
 
     def misdiagnosis_rows(self, prior: str = "mix", method: str = "model") -> list[dict[str, Any]]:
-        """Patients with a wrong first diagnosis: does the true cause rank above it?
+        """Tell whether the true cause ranks above a wrong first diagnosis.
 
         Returns
         -------
@@ -389,7 +389,7 @@ class ValidationReport:
         return result
 
     def comparison_rows(self) -> list[dict[str, Any]]:
-        """The model against each baseline: paired bootstrap of the log score."""
+        """Compare the model with each baseline: paired bootstrap of the log score."""
         return [
             {
                 "prior": prior,
@@ -780,7 +780,7 @@ def _mix(
 
 
 def summary_table(report: ValidationReport) -> list[list[str]]:
-    """The main scores as text cells, header first (for any face that prints tables)."""
+    """Lay out the main scores as text cells, header first."""
     header = ["prior", "method", "top 1", "top 3", "log score", "acceptable", "Brier", "ECE"]
     names = ["top_1", "top_3", "log_score", "log_score_acceptable", "brier", "calibration_error"]
     table = [header]
@@ -806,7 +806,7 @@ def misdiagnosis_summary(report: ValidationReport, prior: str = "mix") -> dict[s
 
 
 def text_report(report: ValidationReport, prior: str = "mix") -> str:
-    """The report as plain text: scores, comparisons, calibration, causes, stages, patients."""
+    """Write the report as plain text: scores, comparisons, calibration, stages, patients."""
     parts = [
         f"{len(report.cases)} patients scored before their decisive stage"
         + (f", {len(report.skipped)} skipped" if report.skipped else "")

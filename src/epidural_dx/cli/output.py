@@ -80,20 +80,20 @@ def indented(content: Any, by: int = 2) -> Any:
     """Return something printable set in from the left."""
     from rich.padding import Padding
 
-    return Padding(content, (0, 0, 0, by))
+    return Padding(content, (0, 0, 0, by), expand=False)
 
 
 def percent(probability: float) -> str:
-    """Return a probability for people; nothing possible is shown as 0 % or 100 %."""
+    """Return a probability for people; nothing possible is shown as 0% or 100%."""
     if probability >= 0.9995:
-        return ">99.9 %"
+        return ">99.9%"
     if probability >= 0.995:
-        return f"{100 * probability:.1f} %"
+        return f"{100 * probability:.1f}%"
     if probability >= 0.0995:
-        return f"{100 * probability:.0f} %"
+        return f"{100 * probability:.0f}%"
     if probability >= 0.00095:
-        return f"{100 * probability:.1f} %"
-    return "<0.1 %"
+        return f"{100 * probability:.1f}%"
+    return "<0.1%"
 
 
 def bar(probability: float, width: int, encoding: str) -> str:

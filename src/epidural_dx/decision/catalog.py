@@ -7,7 +7,7 @@ Read from ``priors/tests.csv``, ``priors/gates.csv`` and the section ``weights``
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,13 +22,6 @@ from epidural_dx.network.structure import read_yaml
 EFFECTS = ("until_corrected", "barred", "risk_multiplier")
 #: Harms that a risk multiplier may multiply.
 HARMS = ("minor", "serious", "death")
-#: Samples that a test may need, each with the tests that take them.
-SAMPLES: Mapping[str, tuple[str, ...]] = {
-    "blood": ("cbc", "blood_smear"),
-    "marrow": ("bone_marrow_biopsy",),
-    "tissue": ("ct_guided_biopsy", "surgical_pathology"),
-}
-
 _TEST_COLUMNS = (
     "test",
     "label",
@@ -171,11 +164,14 @@ class Catalog:
     gates : mapping of str to tuple of Gate
         Gates of every test.
     weights : Weights
+    samples : mapping of str to tuple of str
+        Tests that take each kind of sample.
     """
 
     tests: Mapping[str, OrderedTest]
     gates: Mapping[str, tuple[Gate, ...]]
     weights: Weights
+    samples: Mapping[str, tuple[str, ...]]
 
 
 def _list(text: str) -> tuple[str, ...]:
@@ -196,7 +192,7 @@ def _not_negative(row: Row, column: str) -> float:
     return value
 
 
-def _read_tests(path: Path) -> dict[str, OrderedTest]:
+def _read_tests(path: Path, samples: Mapping[str, tuple[str, ...]]) -> dict[str, OrderedTest]:
     tests: dict[str, OrderedTest] = {}
     for row in read_table(path, _TEST_COLUMNS):
         name = row["test"]
@@ -204,8 +200,8 @@ def _read_tests(path: Path) -> dict[str, OrderedTest]:
             raise row.error("the test stands twice", name)
         needs = _list(row["needs"])
         for sample in needs:
-            if sample not in SAMPLES:
-                raise row.error(f"unknown sample {sample!r}; samples are {', '.join(SAMPLES)}")
+            if sample not in samples:
+                raise row.error(f"unknown sample {sample!r}; samples are {', '.join(samples)}")
         tests[name] = OrderedTest(
             name=name,
             label=row["label"],
@@ -290,8 +286,7 @@ def read_figure(entry: Any, where: str, path: Path) -> Figure:
     )
 
 
-def _read_weights(path: Path) -> Weights:
-    document, _ = read_yaml(path)
+def _read_weights(document: Mapping[str, Any], path: Path) -> Weights:
     section = document.get("weights")
     if not isinstance(section, dict):
         raise ModelError("the section 'weights' is missing", file=path)
@@ -314,9 +309,30 @@ def _read_weights(path: Path) -> Weights:
     )
 
 
-@lru_cache(maxsize=8)
+def _read_samples(document: Mapping[str, Any], path: Path) -> dict[str, tuple[str, ...]]:
+    section = document.get("samples")
+    if not isinstance(section, dict) or not all(isinstance(v, list) for v in section.values()):
+        raise ModelError(
+            "must map each sample to the tests that take it", file=path, name="samples"
+        )
+    return {str(k): tuple(map(str, v)) for k, v in section.items()}
+
+
+def stamp(priors: Path, *names: str) -> tuple[tuple[str, int, int], ...]:
+    """Name, size and time of files, so that what was read is kept until they change."""
+    found = []
+    for name in names:
+        path = priors / name
+        try:
+            status = path.stat()
+        except OSError:
+            raise ModelError("the file does not exist", file=path) from None
+        found.append((str(path), status.st_size, status.st_mtime_ns))
+    return tuple(found)
+
+
 def read_catalog(priors: Path) -> Catalog:
-    """Read tests, gates and weights of a folder of priors.
+    """Read tests, gates and weights of a folder of priors (once, until the files change).
 
     Raises
     ------
@@ -324,15 +340,28 @@ def read_catalog(priors: Path) -> Catalog:
         A missing file or column, a negative price, an unknown test, effect or sample: one sentence
         with file, line and name.
     """
-    tests = _read_tests(priors / "tests.csv")
+    return _read_catalog(priors, stamp(priors, "tests.csv", "gates.csv", "utilities.yaml"))
+
+
+@lru_cache(maxsize=4)
+def _read_catalog(priors: Path, _: object) -> Catalog:
+    path = priors / "utilities.yaml"
+    document, _lines = read_yaml(path)
+    samples = _read_samples(document, path)
+    tests = _read_tests(priors / "tests.csv", samples)
+    for sample, takers in samples.items():
+        for test in takers:
+            if test not in tests:
+                raise ModelError(f"unknown test {test!r}", file=path, name=sample)
     return Catalog(
         tests=tests,
         gates=_read_gates(priors / "gates.csv", tests),
-        weights=_read_weights(priors / "utilities.yaml"),
+        weights=_read_weights(document, path),
+        samples=samples,
     )
 
 
-def entry_of(catalog: Catalog, test: str, known: Sequence[str]) -> OrderedTest:
+def entry_of(catalog: Catalog, test: str) -> OrderedTest:
     """Return the catalog's entry for a test of the network.
 
     Raises
@@ -341,9 +370,9 @@ def entry_of(catalog: Catalog, test: str, known: Sequence[str]) -> OrderedTest:
         The network has a test without price and harm.
     """
     if test not in catalog.tests:
-        close = nearest(test, known)
+        close = nearest(test, catalog.tests)
         raise ModelError(
-            "the test has no row in tests.csv" + (f"; nearest is {close[0]!r}" if close else ""),
+            "the test has no row in tests.csv" + (f"; did you mean {close[0]!r}?" if close else ""),
             name=test,
         )
     return catalog.tests[test]

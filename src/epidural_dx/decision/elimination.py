@@ -170,16 +170,12 @@ def pair_product(left: Table, right: Table, drop: Iterable[int] = ()) -> Table:
     """Multiply two tables and sum over the variables in ``drop`` (as one matrix product)."""
     dropped = set(drop)
     a, b = left, right
-    only_a = tuple(
-        i for i, v in enumerate(a.variables) if v in dropped and v not in b.variables
-    )
+    only_a = tuple(i for i, v in enumerate(a.variables) if v in dropped and v not in b.variables)
     if only_a:
         a = Table(
             tuple(v for i, v in enumerate(a.variables) if i not in only_a), a.values.sum(only_a)
         )
-    only_b = tuple(
-        i for i, v in enumerate(b.variables) if v in dropped and v not in a.variables
-    )
+    only_b = tuple(i for i, v in enumerate(b.variables) if v in dropped and v not in a.variables)
     if only_b:
         b = Table(
             tuple(v for i, v in enumerate(b.variables) if i not in only_b), b.values.sum(only_b)
@@ -212,9 +208,7 @@ def _bucket(tables: list[Table], v: int) -> tuple[list[Table], list[Table]]:
     return [t for t in tables if v in t.variables], [t for t in tables if v not in t.variables]
 
 
-def _cheapest(
-    tables: Sequence[Table], candidates: Iterable[int], sizes: Mapping[int, int]
-) -> int:
+def _cheapest(tables: Sequence[Table], candidates: Iterable[int], sizes: Mapping[int, int]) -> int:
     """Return the variable whose elimination makes the smallest table."""
     scopes: dict[int, set[int]] = {v: set() for v in candidates}
     for table in tables:
@@ -414,9 +408,7 @@ def _rows_product(left: _Rows, right: _Rows, drop: tuple[int, ...] = ()) -> _Row
     rest = tuple(v for v in product.variables if v != PATTERNS)
     top = values.reshape(len(values), -1).max(axis=1, initial=0.0)
     values = values / np.where(top > 0, top, 1.0).reshape(-1, *([1] * len(rest)))
-    return _Rows(
-        Table((PATTERNS, *rest), values), np.asarray(pattern, dtype=np.int64).reshape(-1)
-    )
+    return _Rows(Table((PATTERNS, *rest), values), np.asarray(pattern, dtype=np.int64).reshape(-1))
 
 
 def posteriors(

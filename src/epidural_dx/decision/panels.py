@@ -1,8 +1,8 @@
-"""Information of test panels: what the joint outcome of several findings says about a target.
+r"""Information of test panels: what the joint outcome of several findings says about a target.
 
 The information of a panel is the mutual information
 
-.. math:: I(T; F) = \\sum_f P(f) \\, KL(P(T | f) \\,\\|\\, P(T))
+.. math:: I(T; F) = \sum_f P(f) \, KL(P(T | f) \,\|\, P(T))
 
 of the target and the *joint* outcome of the panel's open findings given the evidence (Cover and
 Thomas, Elements of Information Theory, 2006, chapter 2). Panels with few outcomes are enumerated.
@@ -136,6 +136,15 @@ class PanelCalculator:
                 self._known[key] = self._sampled(key)
         return self._known[key]
 
+    def _exact(self, panel: tuple[int, ...]) -> Outcomes:
+        """Return the enumerated outcomes of a few findings, whatever the limit is."""
+        found = self._known.get(panel)
+        if found is None or found.method != "exact":
+            found = self._enumerated(panel)
+            if self._count(panel) <= self.exact_outcomes:
+                self._known[panel] = found
+        return found
+
     def _joint(self, panel: tuple[int, ...]) -> FloatArray:
         """P(target, panel | evidence), shape (k, outcomes)."""
         extra = tuple(v for v in self.target if v not in panel)
@@ -210,9 +219,7 @@ class PanelCalculator:
 
     def _control(self, panel: tuple[int, ...]) -> tuple[int, ...]:
         """Most informative findings that are enumerated together with few outcomes."""
-        single = {
-            v: float(r.information) for v in panel for r in (self.outcomes((v,)),)
-        }
+        single = {v: self._exact((v,)).information for v in panel}
         chosen: list[int] = []
         for v in sorted(panel, key=lambda v: -single[v]):
             if self._count([*chosen, v]) <= min(CONTROL_OUTCOMES, self.exact_outcomes):
@@ -227,7 +234,7 @@ class PanelCalculator:
         base = 0.0
         control = np.zeros(len(posterior))
         if known:
-            exact = self.outcomes(known)
+            exact = self._exact(known)
             base = exact.information
             shape = tuple(self.sizes[v] for v in known)
             row = np.ravel_multi_index(tuple(draws[v] for v in known), shape)

@@ -502,6 +502,24 @@ class Engine:
         if block.trusted.all():
             return
         doubtful = np.flatnonzero(~block.trusted)
+        if tables is self.plan.packed[number] and self.plan.support is not None:
+            # Most doubtful cases are simply impossible (functions of each other, say): the fast
+            # pass over supports finds them.
+            part = rows.pick(doubtful).support()
+            supports = self.plan.support[number]
+            if self.backend == "numba":
+                found = self._run_numba(number, carried, part, supports, frozenset())
+                possible = np.isfinite(found.log_evidence)
+            else:
+                possible = np.concatenate(
+                    [
+                        np.isfinite(self._numpy[number].run(some, t, None, carried).log_evidence)
+                        for _, _, some, t in self._chunks(part, supports)
+                    ]
+                )
+            impossible = doubtful[~possible]
+            block.log_evidence[impossible] = -np.inf
+            doubtful = doubtful[possible]
         program = self.plan.programs[number]
         if number not in self._log:
             self._log[number] = LogProgram(program)

@@ -62,6 +62,20 @@ class EvidenceRows:
             self.log_scale[start:stop],
         )
 
+    def pick(self, cases: IntArray) -> EvidenceRows:
+        """Return the cases with the given numbers."""
+        return EvidenceRows(
+            len(cases),
+            self.states[cases],
+            {v: weights[cases] for v, weights in self.soft.items()},
+            self.log_scale[cases],
+        )
+
+    def support(self) -> EvidenceRows:
+        """Return the same evidence with 1 for every positive weight."""
+        soft = {v: (weights > 0).astype(np.float64) for v, weights in self.soft.items()}
+        return EvidenceRows(self.rows, self.states, soft, self.log_scale)
+
     def repeat(self, times: int) -> EvidenceRows:
         """Return every case `times` times, copies next to each other."""
         return EvidenceRows(

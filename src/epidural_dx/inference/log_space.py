@@ -10,8 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from epidural_dx.inference.network import FloatArray
-from epidural_dx.inference.numpy_backend import NumpyProgram
-from epidural_dx.inference.plan import Contraction
+from epidural_dx.inference.numpy_backend import BoundStep, NumpyProgram
 
 
 def log_sum(table: FloatArray, axis: int | tuple[int, ...]) -> FloatArray:
@@ -27,10 +26,12 @@ class LogProgram(NumpyProgram):
     """A program whose tensors hold logarithms; same interface as `NumpyProgram`."""
 
     uses_kernels = False
+    nothing = -np.inf
 
     def _contract(
-        self, step: Contraction, left: FloatArray, right: FloatArray | None
+        self, bound: BoundStep, left: FloatArray, right: FloatArray | None
     ) -> FloatArray:
+        step = bound.step
         axes = self.program.axes
         summed: list[int] = list(axes[step.left])
         if right is not None:

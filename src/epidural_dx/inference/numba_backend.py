@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import numba
 import numpy as np
@@ -854,6 +855,23 @@ def run_jobs(  # type: ignore[no-untyped-def]
                 marginal_out[job, variables[root, 0] + e] = root_out[job, e]
 
 
+class Prepared(NamedTuple):
+    """What depends on the tables but not on the evidence.
+
+    Parameters
+    ----------
+    tables
+        Packed tables, shape (draws, cells).
+    mapped, usable, clean
+        As `run_jobs` wants them.
+    """
+
+    tables: FloatArray
+    mapped: IntArray
+    usable: IntArray
+    clean: FloatArray
+
+
 class NumbaProgram:
     """A program with one of its distribute passes, ready to run.
 
@@ -888,13 +906,8 @@ class NumbaProgram:
             code.header,
         )
         self._local = threading.local()
-        self._usable = np.zeros(len(program.kernels), dtype=np.int64)
-        # (tables, map, collect pass without evidence), replaced as a whole.
-        self._kept: tuple[FloatArray | None, IntArray, FloatArray] = (
-            None,
-            np.zeros(0, dtype=np.int64),
-            np.zeros(0),
-        )
+        # By identity of the tables; an entry holds its tables, so that the identity stays theirs.
+        self._kept: dict[int, Prepared] = {}
 
     def _workspace(self) -> tuple[FloatArray, FloatArray, IntArray]:
         """Return the workspaces of this thread."""
@@ -935,24 +948,28 @@ class NumbaProgram:
             return np.ascontiguousarray(states, dtype=np.int64)
         return np.zeros(0, dtype=np.int64)
 
-    def _prepare(self, tables: FloatArray) -> tuple[IntArray, FloatArray]:
-        """Return the map to the target and the collect pass without evidence."""
-        kept, mapped, clean = self._kept
-        if kept is tables:
-            return mapped, clean
-        mapped = self._function_of_root(tables)
-        clean = np.zeros(0)
+    def _prepare(self, tables: FloatArray) -> Prepared:
+        """Return what depends on the tables only, kept for the tables last used."""
+        found = self._kept.get(id(tables))
+        if found is not None:
+            return found
+        usable = np.zeros(len(self.program.kernels), dtype=np.int64)
+        ready = Prepared(tables, self._function_of_root(tables), usable, np.zeros(0))
         if tables.shape[0] == 1:
             clean = np.zeros(self.instructions.clean_size)
             states = np.full((1, len(self.program.rows)), OPEN, dtype=np.int64)
-            self._call(tables, mapped, np.zeros(0), states, np.zeros((0, 0)), 0, 1, False,
+            self._call(ready, states, np.zeros((0, 0)), 0, 1, False,
                        self._outputs(1, frozenset(), True), clean)
-            clean = self._with_kernels(tables, clean)
-        self._kept = (tables, mapped, clean)
-        return mapped, clean
+            whole, usable = self._with_kernels(tables, clean)
+            ready = Prepared(tables, ready.mapped, usable, whole)
+        kept = dict(list(self._kept.items())[-2:])
+        self._kept = kept | {id(tables): ready}
+        return ready
 
-    def _with_kernels(self, tables: FloatArray, clean: FloatArray) -> FloatArray:
-        """Append the kernels to the collect pass without evidence."""
+    def _with_kernels(
+        self, tables: FloatArray, clean: FloatArray
+    ) -> tuple[FloatArray, IntArray]:
+        """Append the kernels to the collect pass without evidence; tell which may be used."""
         program, code = self.program, self.instructions
         values: list[FloatArray | None] = [None] * len(program.axes)
         sources = [(one.tensor, tables[0]) for one in program.inputs]
@@ -964,14 +981,14 @@ class NumbaProgram:
             start = int(code.tensor_offset[t])
             values[t] = source[start : start + math.prod(shape)].reshape(shape)
         kernels = compute_kernels(program, values)
-        self._usable = np.array([int(table is not None) for table in kernels], dtype=np.int64)
+        usable = np.array([int(table is not None) for table in kernels], dtype=np.int64)
         whole = np.zeros(code.clean_size + code.kernel_cells)
         whole[: code.clean_size] = clean
         for kernel, table in zip(program.kernels, kernels, strict=True):
             if table is not None:
                 start = int(code.tensor_offset[kernel.table])
                 whole[start : start + table.size] = table.ravel()
-        return whole
+        return whole, usable
 
     def _outputs(self, jobs: int, want: frozenset[str], posterior_only: bool) -> list[FloatArray]:
         header = self.instructions.header
@@ -995,9 +1012,7 @@ class NumbaProgram:
 
     def _call(
         self,
-        tables: FloatArray,
-        mapped: IntArray,
-        clean: FloatArray,
+        ready: Prepared,
         states: IntArray,
         soft: FloatArray,
         first: int,
@@ -1008,8 +1023,9 @@ class NumbaProgram:
     ) -> None:
         work, scratch, stores = self._workspace()
         run_jobs(  # type: ignore[call-arg]
-            *self._code, mapped, self._usable, tables, clean, states, soft,
-            self.instructions.collect_steps, first, last, distribute, work, scratch, stores, *outputs, clean_out,
+            *self._code, ready.mapped, ready.usable, ready.tables, ready.clean, states, soft,
+            self.instructions.collect_steps, first, last, distribute, work, scratch, stores,
+            *outputs, clean_out,
         )
 
     def run(
@@ -1037,7 +1053,7 @@ class NumbaProgram:
         Outcome
             With job = case * draws + draw.
         """
-        mapped, clean = self._prepare(tables)
+        ready = self._prepare(tables)
         jobs = evidence.rows * tables.shape[0]
         soft = np.zeros((0, 0))
         if evidence.soft:
@@ -1052,8 +1068,7 @@ class NumbaProgram:
 
         def work(piece: int) -> None:
             first, last = jobs * piece // pieces, jobs * (piece + 1) // pieces
-            self._call(tables, mapped, clean, states, soft, first, last, bool(want), outputs,
-                       nothing)
+            self._call(ready, states, soft, first, last, bool(want), outputs, nothing)
 
         if pieces == 1:
             work(0)

@@ -71,6 +71,9 @@ class Outcome(NamedTuple):
     information: FloatArray | None = None
 
 
+#: Contractions of at least this many multiply-adds are done as matrix products.
+MATRIX_PRODUCT = 40_000
+
 #: Smallest log of a scaled evidence that is trusted: everything lost to underflow is then below
 #: 1e-120 of the result.
 LOG_FLOOR = -400.0
@@ -119,6 +122,51 @@ class Collected:
     root: FloatArray
 
 
+class BoundStep(NamedTuple):
+    """A contraction and how numpy does it.
+
+    Parameters
+    ----------
+    step
+        The contraction.
+    formula
+        For einsum; the letter Z is the axis of jobs.
+    spread
+        Indices that align left and right for a plain product, if nothing is summed.
+    orders, counts
+        For a matrix product: how left, right and the result are transposed, and the numbers of
+        batch, row, column and summed axes.
+    """
+
+    step: Contraction
+    formula: str
+    spread: tuple[tuple[slice | None, ...], tuple[slice | None, ...]] | None
+    orders: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] | None
+    counts: tuple[int, int, int, int] | None
+
+
+def _matrix_product(
+    orders: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]],
+    counts: tuple[int, int, int, int],
+    left: FloatArray,
+    right: FloatArray,
+) -> FloatArray:
+    """Contract by one (batched) matrix product."""
+    batch, rows, columns, _ = counts
+    left = left.transpose(orders[0])
+    right = right.transpose(orders[1])
+    shape_batch = left.shape[1 : 1 + batch]
+    shape_rows = left.shape[1 + batch : 1 + batch + rows]
+    shape_columns = right.shape[right.ndim - columns :]
+    b, m, n = math.prod(shape_batch), math.prod(shape_rows), math.prod(shape_columns)
+    product = np.matmul(
+        left.reshape(left.shape[0], b, m, -1), right.reshape(right.shape[0], b, -1, n)
+    )
+    shaped = product.reshape(product.shape[0], *shape_batch, *shape_rows, *shape_columns)
+    out: FloatArray = shaped.transpose(orders[2])
+    return out
+
+
 class NumpyProgram:
     """A program bound to einsum strings.
 
@@ -129,11 +177,19 @@ class NumpyProgram:
     """
 
     uses_kernels = True
+    #: Probability 0 in the arithmetic of this class.
+    nothing = 0.0
 
     def __init__(self, program: Program) -> None:
         self.program = program
-        steps = {step for d in program.distributions for step in d.steps} | set(program.collect)
-        self._formula = {step: self._einsum(step) for step in steps}
+        self._collect = [self._bind(step) for step in program.collect]
+        self._distribute_steps = {
+            d.target: [
+                (self._bind(step), program.enter[owner], role)
+                for step, owner, role in zip(d.steps, d.owners, d.roles, strict=True)
+            ]
+            for d in program.distributions
+        }
         below: dict[int, frozenset[int]] = {}
         for step in program.collect:
             before = set(program.axes[step.left])
@@ -145,19 +201,23 @@ class NumpyProgram:
             below[step.out] = seen | gone
         # Variables summed out below a tensor: hard evidence on them changes its values.
         self._below = below
-        # Replaced as a whole, so that threads see either the old or the new pair.
-        self._clean: tuple[FloatArray | None, list[FloatArray | None]] = (None, [])
+        # By identity of the tables; an entry holds its tables, so that the identity stays theirs.
+        # Replaced as a whole, so that threads see the old or the new one.
+        self._clean: dict[int, tuple[FloatArray, list[FloatArray | None]]] = {}
         # Tensors of the collect pass that hard evidence on a variable slices.
-        self._with_axis: dict[int, list[int]] = {}
+        self._with_axis: dict[int, list[tuple[int, tuple[slice, ...]]]] = {}
         sliced = [one.tensor for one in program.inputs] + [step.out for step in program.collect]
         sliced += [t for group in program.groups for t in (group.message, group.stacked)]
         sliced += [kernel.table for kernel in program.kernels]
         for t in sliced:
-            for a in program.axes[t]:
-                self._with_axis.setdefault(a, []).append(t)
+            for position, a in enumerate(program.axes[t]):
+                leading = (slice(None),) * (position + 1)
+                self._with_axis.setdefault(a, []).append((t, leading))
 
-    def _einsum(self, step: Contraction) -> str:
-        axes = self.program.axes
+    def _bind(self, step: Contraction) -> BoundStep:
+        """Choose how numpy does a contraction: product, matrix product or einsum."""
+        program = self.program
+        axes = program.axes
         letters: dict[int, str] = {}
 
         def spell(tensor: int) -> str:
@@ -165,21 +225,53 @@ class NumpyProgram:
                 letters.setdefault(a, _LETTERS[len(letters)]) for a in axes[tensor]
             )
 
+        def spread(tensor: int) -> tuple[slice | None, ...]:
+            # Axes have one order everywhere, so it takes only new axes of length 1.
+            index = tuple(slice(None) if a in axes[tensor] else None for a in axes[step.out])
+            return (slice(None), *index)
+
         left = spell(step.left)
         if step.right == NONE:
-            return f"{left}->{spell(step.out)}"
-        right = spell(step.right)
-        return f"{left},{right}->{spell(step.out)}"
+            return BoundStep(step, f"{left}->{spell(step.out)}", None, None, None)
+        formula = f"{left},{spell(step.right)}->{spell(step.out)}"
+        a, b, out = (set(axes[t]) for t in (step.left, step.right, step.out))
+        if a | b == out:
+            return BoundStep(step, formula, (spread(step.left), spread(step.right)), None, None)
+        summed = (a | b) - out
+        size = math.prod(program.extents[x] for x in a | b)
+        if summed <= a & b and size >= MATRIX_PRODUCT:
+            batch = [x for x in axes[step.out] if x in a and x in b]
+            rows = [x for x in axes[step.out] if x in a and x not in b]
+            columns = [x for x in axes[step.out] if x in b and x not in a]
+            inner = [x for x in axes[step.left] if x in summed]
+            made = [*batch, *rows, *columns]
+            return BoundStep(
+                step,
+                formula,
+                None,
+                (
+                    (0, *(1 + axes[step.left].index(x) for x in (*batch, *rows, *inner))),
+                    (0, *(1 + axes[step.right].index(x) for x in (*batch, *inner, *columns))),
+                    (0, *(1 + made.index(x) for x in axes[step.out])),
+                ),
+                (len(batch), len(rows), len(columns), len(inner)),
+            )
+        return BoundStep(step, formula, None, None, None)
 
     # -- arithmetic: replaced by logs in the subclass ------------------------------------------
 
     def _contract(
-        self, step: Contraction, left: FloatArray, right: FloatArray | None
+        self, bound: BoundStep, left: FloatArray, right: FloatArray | None
     ) -> FloatArray:
         if right is None:
-            out: FloatArray = np.einsum(self._formula[step], left)
-        else:
-            out = np.einsum(self._formula[step], left, right)
+            out: FloatArray = np.einsum(bound.formula, left)
+            return out
+        if bound.spread is not None:
+            spread_left, spread_right = bound.spread
+            return left[spread_left] * right[spread_right]
+        if bound.orders is not None and bound.counts is not None:
+            return _matrix_product(bound.orders, bound.counts, left, right)
+        out = np.einsum(bound.formula, left, right)
         return out
 
     def _enter(self, table: FloatArray) -> FloatArray:
@@ -219,7 +311,8 @@ class NumpyProgram:
 
     def _probability(self, value: FloatArray, norm: FloatArray) -> FloatArray:
         """Divide by the evidence; zeros when it is impossible."""
-        return _divide(value, norm.reshape(-1, *[1] * (value.ndim - 1)))
+        inverse = _divide(np.ones(1), norm)
+        return value * inverse.reshape(-1, *[1] * (value.ndim - 1))
 
     # -- running --------------------------------------------------------------------------------
 
@@ -228,9 +321,9 @@ class NumpyProgram:
 
         With more than one draw the steps are left out: they are run with every question.
         """
-        key, clean = self._clean
-        if key is tables:
-            return clean
+        found = self._clean.get(id(tables))
+        if found is not None:
+            return found[1]
         program = self.program
         values: list[FloatArray | None] = [None] * len(program.axes)
         entered = self._enter(tables)
@@ -244,14 +337,16 @@ class NumpyProgram:
             shape = (1, *program.shape(group.message))
             values[group.message] = self._enter(np.ones(shape))
         if tables.shape[0] == 1:
-            for step in program.collect:
-                values[step.out] = self._contract(step, *self._operands(step, values))
+            for bound in self._collect:
+                values[bound.step.out] = self._contract(
+                    bound, *self._operands(bound.step, values)
+                )
             if self.uses_kernels:
                 single = [None if value is None else value[0] for value in values]
                 tables_of = compute_kernels(program, single)
                 for kernel, table in zip(program.kernels, tables_of, strict=True):
                     values[kernel.table] = None if table is None else table[None]
-        self._clean = (tables, values)
+        self._clean = dict(list(self._clean.items())[-2:]) | {id(tables): (tables, values)}
         return values
 
     @staticmethod
@@ -261,15 +356,6 @@ class NumpyProgram:
         left = values[step.left]
         assert left is not None
         return left, None if step.right == NONE else values[step.right]
-
-    def _slice(self, value: FloatArray, tensor: int, fixed: dict[int, int]) -> FloatArray:
-        axes = self.program.axes[tensor]
-        if not any(a in fixed for a in axes):
-            return value
-        index = tuple(
-            slice(fixed[a], fixed[a] + 1) if a in fixed else slice(None) for a in axes
-        )
-        return value[(slice(None), *index)]
 
     def collect(self, evidence: EvidenceRows, tables: FloatArray) -> Collected:
         """Run the collect pass for one chunk of jobs; parameters as in `run`."""
@@ -297,10 +383,12 @@ class NumpyProgram:
         clean = self._clean_values(tables)
         values = list(clean)
         varying: set[int] = set()
-        for t in {t for v in fixed for t in self._with_axis.get(v, ())}:
-            value = values[t]
-            if value is not None:
-                values[t] = self._slice(value, t, fixed)
+        for v, state in fixed.items():
+            here = (slice(state, state + 1),)
+            for t, before in self._with_axis.get(v, ()):
+                value = values[t]
+                if value is not None:
+                    values[t] = value[before + here]
         for v, weight in weights.items():
             home = program.home[v]
             if home == NONE:
@@ -339,7 +427,8 @@ class NumpyProgram:
 
         use_clean = tables.shape[0] == 1
         hard_inner = {v for v in fixed if program.home[v] != NONE}
-        for step in program.collect:
+        for bound in self._collect:
+            step = bound.step
             if (
                 not use_clean
                 or step.left in varying
@@ -347,7 +436,7 @@ class NumpyProgram:
                 or not hard_inner.isdisjoint(self._below[step.out])
             ):
                 varying.add(step.out)
-                values[step.out] = self._contract(step, *self._operands(step, values))
+                values[step.out] = self._contract(bound, *self._operands(step, values))
 
         total = values[program.total]
         assert total is not None
@@ -464,15 +553,13 @@ class NumpyProgram:
         values, fixed, norm = got.values, got.fixed, got.norm
         jobs = len(got.log_evidence)
         hidden = self._hidden(got)
-        for step, owner, role in zip(
-            distribution.steps, distribution.owners, distribution.roles, strict=True
-        ):
-            place = program.enter[owner]
+        for bound, place, role in self._distribute_steps[target]:
             if hidden.get(place, SHOWN) in _RUNS[role]:
-                values[step.out] = self._contract(step, *self._operands(step, values))
+                step = bound.step
+                values[step.out] = self._contract(bound, *self._operands(step, values))
 
         k = program.extents[target]
-        joint = np.zeros((jobs, k, program.row_count))
+        joint = np.full((jobs, k, program.row_count), self.nothing)
         # The root keeps its axis unless it is observed itself, and then one state of it is left.
         here: slice = slice(None)
         if target == program.root and target in fixed:
@@ -482,7 +569,7 @@ class NumpyProgram:
                 block = values[tensor]
                 assert block is not None
                 last = kernel.first + kernel.columns
-                joint[:, here, kernel.first : last] = self._probability(block, norm)
+                joint[:, here, kernel.first : last] = block
         for reading, owner in zip(
             distribution.readings, distribution.reading_owners, strict=True
         ):
@@ -495,7 +582,8 @@ class NumpyProgram:
                 block = np.swapaxes(block, 1, 2)
             if reading.variable in fixed:
                 start += fixed[reading.variable]
-            joint[:, here, start : start + block.shape[2]] = self._probability(block, norm)
+            joint[:, here, start : start + block.shape[2]] = block
+        joint = self._probability(joint, norm)
         self._observed_leaves(distribution, got, posterior, joint)
         start = program.rows[target]
         joint[:, :, start : start + k] = posterior[:, :, None] * np.eye(k)

@@ -462,6 +462,25 @@ class Plan:
         tables = [factor.table for factor in self.network.factors]
         return tuple(program.pack(tables) for program in self.programs)
 
+    @cached_property
+    def support(self) -> tuple[FloatArray, ...] | None:
+        """Packed tables with every column spread evenly over its positive cells.
+
+        With these, evidence has probability 0 exactly when it is impossible: no product is small
+        enough to underflow. None for a network so large that one could be.
+        """
+        tables = []
+        smallest = 0.0
+        for factor in self.network.factors:
+            table = (factor.table > 0).astype(np.float64)
+            if factor.child is not None:
+                table /= table.sum(axis=-1, keepdims=True)
+            smallest += float(np.log(table[table > 0].min(initial=1.0)))
+            tables.append(table)
+        if smallest < -600.0:
+            return None
+        return tuple(program.pack(tables) for program in self.programs)
+
 
 def compile_network(
     network: Network,

@@ -52,6 +52,8 @@ class Settings:
     beside_counts: float = 0.5
     default_count: float = 1.0
     floor: float = 0.0005
+    log_sd_cap: float = 1.0
+    prevalence_log_sd: float = 0.49
 
 
 @dataclass(frozen=True)
@@ -422,4 +424,6 @@ def settings_from(document: Mapping[str, object]) -> Settings:
         beside_counts=value("experts", "beside_counts"),
         default_count=value("default", "count"),
         floor=value("floor"),
+        log_sd_cap=value("draws", "log_sd_cap"),
+        prevalence_log_sd=value("draws", "prevalence_log_sd"),
     )

@@ -41,18 +41,18 @@ def selection_scale(built: Built) -> tuple[Array, dict[str, Array]]:
 
     Returns
     -------
-    prior : ndarray, shape (mechanisms,)
+    prior : ndarray, shape (*lead, mechanisms)
         Proportional to each mechanism's scale times the maxima of its factors.
-    selection : dict of str to ndarray, shape (mechanisms, states)
+    selection : dict of str to ndarray, shape (*lead, mechanisms, states)
         Factors divided by their maximum over the states.
     """
     prior = np.array(built.weights)
     scaled = {}
     for variable, factors in built.selection.items():
-        top = factors.max(axis=1, keepdims=True)
+        top = factors.max(axis=-1, keepdims=True)
         scaled[variable] = factors / top
-        prior = prior * top[:, 0]
-    return prior / prior.sum(), scaled
+        prior = prior * top[..., 0]
+    return prior / prior.sum(axis=-1, keepdims=True), scaled
 
 
 def network(built: Built) -> tuple[Network, tuple[str, ...]]:

@@ -60,6 +60,8 @@ class Scenario:
         Multipliers of the odds of a group of conditions (``cancer``).
     why : str
     source_ids : tuple of str
+    reference_ages : mapping of str to float
+        Ages of the reference scenario, in which marginal rates hold.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Scenario:
     odds: Mapping[str, float]
     why: str
     source_ids: tuple[str, ...]
+    reference_ages: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -154,8 +157,17 @@ def read_scenarios(folder: Path) -> dict[str, Scenario]:
     """
     path = folder / "scenarios.yaml"
     document, lines = read_yaml(path)
+    entries = document.get("scenarios") or {}
+    reference = document.get("reference")
+    if reference not in entries:
+        raise ModelError(
+            f"the reference {reference!r} is none of the scenarios {', '.join(entries)}",
+            file=path,
+            line=1,
+            name="reference",
+        )
     result = {}
-    for name, entry in document.get("scenarios", {}).items():
+    for name, entry in entries.items():
         line = lines.get(name)
         try:
             ages = {k: float(v) for k, v in entry["age_group"].items()}
@@ -167,6 +179,7 @@ def read_scenarios(folder: Path) -> dict[str, Scenario]:
                 odds={k: float(v) for k, v in entry.get("odds", {}).items()},
                 why=entry["why"],
                 source_ids=tuple(entry["sources"]),
+                reference_ages={k: float(v) for k, v in entries[reference]["age_group"].items()},
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelError(

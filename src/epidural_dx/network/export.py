@@ -97,6 +97,21 @@ def selection_evidence(built: Built) -> dict[str, str]:
     return {f"select_{variable}": "present" for variable in built.selection}
 
 
+def check_choice(format: str, form: str) -> None:
+    """Refuse a format or a form that does not exist.
+
+    Raises
+    ------
+    ModelError
+        Naming what there is.
+    """
+    for what, value, known in (("format", format, tuple(FORMATS)), ("form", form, FORMS)):
+        if value not in known:
+            raise ModelError(
+                f"unknown {what} {value!r}; {what}s are {', '.join(known)}{nearest(value, known)}"
+            )
+
+
 def form_tables(built: Built, form: str) -> list[LabelledTable]:
     """Tables of a form, parents before children.
 
@@ -197,10 +212,7 @@ def write(
     ModelError
         Unknown format or form, or a path that cannot be written.
     """
-    if format not in FORMATS:
-        raise ModelError(
-            f"unknown format {format!r}; formats are {', '.join(FORMATS)}{nearest(format, FORMATS)}"
-        )
+    check_choice(format, form)
     tables = form_tables(built, form)
     properties = {**(about or {}), "form": form, "scenario": built.scenario.name}
     target = Path(path)

@@ -58,8 +58,15 @@ class _Fit:
         self.mechanisms = list(parameters.structure.mechanisms.values())
         self.scenario = next(iter(parameters.scenario.contexts), "")
         self.rates = RateTable(parameters.rate_figures, self.scenario)
-        self.population = Population(parameters.structure, tables, parameters.lead)
+        # trends by age compare figures of one setting, and only the general one has them
+        self.general_rates = RateTable(parameters.rate_figures)
         self.states = parameters.states
+        # marginal rates hold for the reference population, not for the setting asked for
+        ages = parameters.scenario.reference_ages
+        reference = np.array([ages[a] for a in self.states("age_group")])
+        self.population = Population(
+            parameters.structure, {**tables, "age_group": reference}, parameters.lead
+        )
         self.lead = parameters.lead
 
     def run(self) -> tuple[dict[str, Array], Array, list[RateCheck]]:
@@ -166,8 +173,8 @@ class _Fit:
         for i, age in enumerate(ages):
             found = []
             for s in states:
-                at_age = self.rates.find(m.cause, given, s, age)
-                overall = self.rates.find(m.cause, given, s)
+                at_age = self.general_rates.find(m.cause, given, s, age)
+                overall = self.general_rates.find(m.cause, given, s)
                 if at_age and overall:
                     found.append(np.log(at_age.rate / overall.rate))
             logs[i] = float(np.mean(found)) if found else 0.0

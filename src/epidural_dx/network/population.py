@@ -70,6 +70,8 @@ class Population:
             add(hot, (name,))
         if self._lead:
             operands.extend([np.ones(self._lead), [0]])
+        elif not needed:
+            return np.ones(())
         operands.append([*([0] if self._lead else []), *([axis[keep]] if keep else [])])
         result: Array = np.einsum(*operands, optimize="greedy")  # type: ignore[call-overload]
         return result

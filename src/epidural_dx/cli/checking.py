@@ -1,0 +1,227 @@
+"""``check``: is every file right, what do the numbers rest on, and where are they weakest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from epidural_dx.cli.inputs import open_model
+from epidural_dx.cli.output import (
+    indented,
+    make_console,
+    make_table,
+    number,
+    percent,
+    print_json,
+    text,
+    waiting,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from epidural_dx.network.coverage import Coverage, WeakSpot
+
+GRADES = ("counted", "estimated", "expert", "assumed")
+
+
+def run(*, as_json: bool, model_options: Mapping[str, Any]) -> None:
+    """Load and check everything, then print what the numbers rest on.
+
+    Raises
+    ------
+    EpiduralDxError
+        A wrong file, with file, line and name.
+    """
+    from epidural_dx.analysis.literature_check import cause_shares
+    from epidural_dx.literature.topics import read_catalog
+    from epidural_dx.network.build import read_scenarios, unused_pool_rows
+    from epidural_dx.network.coverage import (
+        coverage_by_cause,
+        coverage_by_variable,
+        total_coverage,
+        weakest_spots,
+    )
+    from epidural_dx.store import data_folder
+
+    priors = data_folder("priors", model_options["priors"])
+    model = open_model(**model_options)
+    with waiting("Building the tables"):
+        built = model.built
+        catalog = read_catalog(priors)
+    with waiting("Compiling every scenario"):
+        shares = cause_shares(model, read_scenarios(priors))
+    information = model.query({}).information
+    bits = {name: float(information[i]) for i, name in enumerate(model.variables)}
+    marginals = {name: p.tolist() for name, p in model.base_marginals.items()}
+    document: dict[str, Any] = {
+        "model": {
+            "name": model.name,
+            "version": model.version,
+            "digest": model.digest,
+            "scenario": model.scenario,
+        },
+        "size": {
+            "variables": len(model.variables),
+            "tests": len(model.tests),
+            "mechanisms": len(model.mechanisms),
+            "literature_rows": len(catalog.rows),
+            "sources": len(catalog.sources),
+            "multiply_adds": model.plan.multiply_adds(),
+        },
+        "coverage": total_coverage(built).as_dict(),
+        "by_cause": [c.as_dict() for c in coverage_by_cause(built)],
+        "by_variable": [c.as_dict() for c in coverage_by_variable(built)],
+        "weakest": [s.as_dict() for s in weakest_spots(built, marginals, bits)],
+        "rates": [
+            {
+                "cause": c.cause,
+                "given": c.given,
+                "state": c.state,
+                "figure": c.figure,
+                "implied": c.implied,
+                "residual": c.implied / c.figure - 1,
+                "fitted": c.used,
+                "rows": list(c.rows),
+            }
+            for c in built.checks
+        ],
+        "scenarios": shares,
+        "without_effect": [
+            {"id": f.id, "file": f.file, "line": f.line, "variable": f.variable, "given": f.given}
+            for f in unused_pool_rows(built, model.literature.figures)
+        ],
+    }
+    if as_json:
+        print_json(document)
+        return
+    console = make_console()
+    _print_head(console, document)
+    _print_coverage(console, "Pooled columns by cause", coverage_by_cause(built))
+    _print_coverage(console, "Pooled columns by finding", coverage_by_variable(built))
+    _print_weakest(console, weakest_spots(built, marginals, bits))
+    _print_rates(console, document["rates"])
+    _print_shares(console, model.causes, shares)
+    _print_unused(console, document["without_effect"])
+
+
+def _print_head(console: Console, document: Mapping[str, Any]) -> None:
+    size, coverage = document["size"], document["coverage"]
+    console.print(text(f"epidural-dx {document['model']['version']}", "bold"))
+    console.print(text(f"digest {document['model']['digest'][:16]} · all files are right", "dim"))
+    console.print()
+    table = make_table(None, "", "", right=(1,))
+    table.show_header = False
+    for label, value in (
+        ("variables", size["variables"]),
+        ("mechanisms", size["mechanisms"]),
+        ("tests", size["tests"]),
+        ("published figures", size["literature_rows"]),
+        ("sources", size["sources"]),
+        ("multiply-adds of one answer", size["multiply_adds"]),
+        ("pooled columns", coverage["columns"]),
+        *((f"  {grade}", coverage[grade]) for grade in GRADES),
+    ):
+        table.add_row(text(label), text(f"{value:,}"))
+    console.print(indented(table))
+    console.print()
+
+
+def _print_coverage(console: Console, title: str, groups: Sequence[Coverage]) -> None:
+    table = make_table(
+        title, "", "columns", *GRADES, "patients", "rows", right=tuple(range(1, 8))
+    )
+    for one in groups:
+        table.add_row(
+            text(one.name),
+            text(str(one.columns)),
+            *(text(str(one.grades[g]) if one.grades[g] else "·") for g in GRADES),
+            text(number(one.ess, 2)),
+            text(str(one.rows) if one.rows else "·"),
+        )
+    table.columns[0].no_wrap = True
+    console.print(indented(table))
+    console.print(
+        indented(text("patients: median effective sample size of a column", "dim"))
+    )
+    console.print()
+
+
+def _print_weakest(console: Console, spots: Sequence[WeakSpot]) -> None:
+    table = make_table(
+        "Weakest spots: much used, resting on little", "finding", "given", "grade", "patients",
+        "bits", right=(3, 4)
+    )
+    for spot in spots:
+        given = f"{spot.given} {spot.state}" + (f" ({spot.context})" if spot.context else "")
+        table.add_row(
+            text(spot.variable),
+            text(given),
+            text(spot.grade, "yellow" if spot.grade == "assumed" else ""),
+            text(number(spot.ess, 2)),
+            text(f"{spot.use:.4f}"),
+        )
+    table.columns[0].no_wrap = True
+    console.print(indented(table))
+    console.print(
+        indented(
+            text(
+                "bits: information of the finding about the cause × probability of what is given",
+                "dim",
+            )
+        )
+    )
+    console.print()
+
+
+def _print_rates(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
+    table = make_table(
+        "Yearly rates per 100,000 people, published against fitted", "cause", "in people with",
+        "published", "implied", "off", "", right=(2, 3, 4)
+    )
+    for row in rows:
+        off = row["residual"]
+        large = abs(off) > 0.1 and row["fitted"]
+        table.add_row(
+            text(row["cause"]),
+            text(f"{row['given']} {row['state']}"),
+            text(number(row["figure"])),
+            text(number(row["implied"])),
+            text(f"{100 * off:+.0f}%", "yellow" if large else ""),
+            text("fitted" if row["fitted"] else "check", "dim"),
+        )
+    console.print(indented(table))
+    console.print()
+
+
+def _print_shares(
+    console: Console, causes: Sequence[str], shares: Sequence[Mapping[str, Any]]
+) -> None:
+    names = [str(row["scenario"]) for row in shares]
+    table = make_table(
+        "Share of lesions by cause, before any finding", "cause",
+        *(name.replace("_", " ") for name in names), right=()
+    )
+    for cause in sorted(causes, key=lambda c: -shares[0][c]):
+        table.add_row(text(cause), *(text(percent(row[cause])) for row in shares))
+    table.columns[0].no_wrap = True
+    for column in table.columns[1:]:
+        column.justify = "right"
+    console.print(indented(table))
+    console.print()
+
+
+def _print_unused(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
+    if not rows:
+        console.print(text("Every row meant to be pooled is pooled.", "dim"))
+        return
+    console.print(
+        text(f"{len(rows)} rows meant to be pooled have no effect (no such table):", "yellow")
+    )
+    for row in rows:
+        console.print(
+            indented(
+                text(f"{row['file']}:{row['line']} {row['id']}: {row['variable']} | {row['given']}",
+                     "dim")
+            )
+        )

@@ -1,0 +1,365 @@
+"""The commands and their options; each imports what it needs when it runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(
+    name="epidural-dx",
+    help="What is this spinal epidural lesion, and which test next? A Bayesian network seeded "
+    "from published figures. For research; not a medical device.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+Case = Annotated[
+    str,
+    typer.Argument(
+        metavar="CASE",
+        help="YAML or JSON file, - for standard input, or a published patient of cases/.",
+    ),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="VAR=STATE",
+        help="Set or replace a finding; 'a|b' means one of these, '!a' anything but. Repeatable.",
+    ),
+]
+Stage = Annotated[
+    str | None,
+    typer.Option("--stage", metavar="NAME", help="Use the case's findings up to this stage."),
+]
+Scenario = Annotated[
+    str | None,
+    typer.Option(
+        "--scenario",
+        metavar="NAME",
+        help="Base rates: general_adult, child, high_tuberculosis, high_thalassemia, "
+        "cancer_center.  [default: general_adult]",
+    ),
+]
+Mix = Annotated[
+    Path | None,
+    typer.Option(
+        "--cause-mix", metavar="FILE", help="YAML: the share of each cause before any finding."
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Networks = Annotated[
+    Path | None, typer.Option("--networks", metavar="FOLDER", help="Your own networks/.")
+]
+Priors = Annotated[
+    Path | None, typer.Option("--priors", metavar="FOLDER", help="Your own priors/.")
+]
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from epidural_dx import __version__
+
+        print(f"epidural-dx {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def diagnose(
+    case: Case,
+    set: Set = None,
+    stage: Stage = None,
+    all_stages: Annotated[
+        bool, typer.Option("--all-stages", help="Show every stage in turn, and what it changed.")
+    ] = False,
+    no_tests: Annotated[
+        bool, typer.Option("--no-tests", help="Leave out the next tests (faster).")
+    ] = False,
+    scenario: Scenario = None,
+    cause_mix: Mix = None,
+    json: Json = False,
+    networks: Networks = None,
+    priors: Priors = None,
+) -> None:
+    """Show the probability of every cause, with its drivers and the next tests."""
+    from epidural_dx.cli import diagnosing
+
+    diagnosing.run(
+        case,
+        set or (),
+        stage,
+        all_stages=all_stages,
+        with_tests=not no_tests,
+        as_json=json,
+        model_options=_model(networks, priors, scenario, cause_mix),
+    )
+
+
+@app.command("next-tests")
+def next_tests(
+    case: Case,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--target",
+            metavar="VAR",
+            help="What the tests should tell about; repeat for several together.  "
+            "[default: etiology and marrow_infiltration]",
+        ),
+    ] = None,
+    by: Annotated[
+        str,
+        typer.Option("--by", metavar="ORDER", help="information, or information_per_cost."),
+    ] = "information",
+    set: Set = None,
+    stage: Stage = None,
+    scenario: Scenario = None,
+    cause_mix: Mix = None,
+    json: Json = False,
+    networks: Networks = None,
+    priors: Priors = None,
+) -> None:
+    """Rank the tests by what they would tell."""
+    from epidural_dx.cli import ranking
+
+    ranking.run(
+        case,
+        set or (),
+        stage,
+        target=tuple(target or ()),
+        by=by,
+        as_json=json,
+        model_options=_model(networks, priors, scenario, cause_mix),
+    )
+
+
+@app.command()
+def explain(
+    case: Case,
+    set: Set = None,
+    stage: Stage = None,
+    scenario: Scenario = None,
+    cause_mix: Mix = None,
+    json: Json = False,
+    networks: Networks = None,
+    priors: Priors = None,
+) -> None:
+    """Show how much every finding speaks for or against the leading cause."""
+    from epidural_dx.cli import explaining
+
+    explaining.run(
+        case,
+        set or (),
+        stage,
+        as_json=json,
+        model_options=_model(networks, priors, scenario, cause_mix),
+    )
+
+
+@app.command()
+def score(
+    cohort: Annotated[
+        Path,
+        typer.Argument(
+            metavar="COHORT", help="CSV: one row per patient, one column per finding, empty=unknown."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="CSV to write.")],
+    id: Annotated[
+        str | None,
+        typer.Option(
+            "--id",
+            metavar="COLUMN",
+            help="Column that names the patient.  [default: id or patient, if there is one]",
+        ),
+    ] = None,
+    scenario: Scenario = None,
+    cause_mix: Mix = None,
+    networks: Networks = None,
+    priors: Priors = None,
+) -> None:
+    """Diagnose every row of a table."""
+    from epidural_dx.cli import scoring
+
+    scoring.run(cohort, out, id, model_options=_model(networks, priors, scenario, cause_mix))
+
+
+@app.command()
+def validate(
+    cases: Annotated[
+        str,
+        typer.Argument(
+            metavar="CASES", help="File or folder of cases that name final_cause and decisive."
+        ),
+    ],
+    prior: Annotated[
+        str,
+        typer.Option("--prior", metavar="NAME", help="Tables by case under base_rates or mix."),
+    ] = "mix",
+    scenario: Scenario = None,
+    json: Json = False,
+    networks: Networks = None,
+    priors: Priors = None,
+) -> None:
+    """Score the model on patients whose diagnosis is known."""
+    from epidural_dx.cli import validating
+
+    validating.run(
+        cases, prior, as_json=json, model_options=_model(networks, priors, scenario, None)
+    )
+
+
+@app.command()
+def check(
+    scenario: Scenario = None,
+    json: Json = False,
+    networks: Networks = None,
+    priors: Priors = None,
+) -> None:
+    """Check networks and figures; show what the numbers rest on and where they are weakest."""
+    from epidural_dx.cli import checking
+
+    checking.run(as_json=json, model_options=_model(networks, priors, scenario, None))
+
+
+@app.command()
+def variables(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Everything about one variable.")
+    ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option("--group", metavar="GROUP", help="Only these: laboratory, imaging, …"),
+    ] = None,
+    json: Json = False,
+    networks: Networks = None,
+    priors: Priors = None,
+) -> None:
+    """List what can be observed, with states and units."""
+    from epidural_dx.cli import listing
+
+    listing.variables(name, group, as_json=json, model_options=_model(networks, priors))
+
+
+@app.command()
+def tests(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Everything about one test.")
+    ] = None,
+    json: Json = False,
+    networks: Networks = None,
+    priors: Priors = None,
+) -> None:
+    """List the tests, with what they reveal, cost and risk."""
+    from epidural_dx.cli import listing
+
+    listing.tests(name, as_json=json, model_options=_model(networks, priors))
+
+
+@app.command()
+def causes(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Everything about one cause.")
+    ] = None,
+    scenario: Scenario = None,
+    json: Json = False,
+    networks: Networks = None,
+    priors: Priors = None,
+) -> None:
+    """List the causes with their drivers and base rates."""
+    from epidural_dx.cli import listing
+
+    listing.causes(name, as_json=json, model_options=_model(networks, priors, scenario))
+
+
+@app.command()
+def sources(
+    query: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[QUERY]", help="Words in a row or its source; a DOI, an author."),
+    ] = None,
+    variable: Annotated[
+        str | None, typer.Option("--variable", metavar="NAME", help="Rows on this variable.")
+    ] = None,
+    cause: Annotated[
+        str | None, typer.Option("--cause", metavar="NAME", help="Rows on this cause.")
+    ] = None,
+    topic: Annotated[
+        str | None,
+        typer.Option(
+            "--topic",
+            metavar="NAME",
+            help="primary-sites, marrow-complications, skeletal-events, emh-in-thalassemia.",
+        ),
+    ] = None,
+    json: Json = False,
+    networks: Networks = None,
+    priors: Priors = None,
+) -> None:
+    """Show the published figures behind the model, with their sources."""
+    from epidural_dx.cli import citing
+
+    citing.run(
+        " ".join(query or ()),
+        variable,
+        cause,
+        topic,
+        as_json=json,
+        priors=priors,
+        networks=networks,
+    )
+
+
+@app.command()
+def export(
+    format: Annotated[
+        str, typer.Option("--format", metavar="FORMAT", help="bif, xmlbif or json.")
+    ],
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="File to write.")],
+    form: Annotated[
+        str,
+        typer.Option(
+            "--form",
+            metavar="FORM",
+            help="absorbed: needs no evidence; selection: the published arcs, with FILE.evidence.json.",
+        ),
+    ] = "absorbed",
+    scenario: Scenario = None,
+    cause_mix: Mix = None,
+    networks: Networks = None,
+    priors: Priors = None,
+) -> None:
+    """Write the network for pgmpy, pyAgrum and other programs."""
+    from epidural_dx.cli import exporting
+
+    exporting.run(format, out, form, model_options=_model(networks, priors, scenario, cause_mix))
+
+
+def _model(
+    networks: Path | None,
+    priors: Path | None,
+    scenario: str | None = None,
+    cause_mix: Path | None = None,
+) -> dict[str, Any]:
+    """Options of :func:`epidural_dx.cli.inputs.open_model`."""
+    return {
+        "networks": networks,
+        "priors": priors,
+        "scenario": scenario,
+        "cause_mix": cause_mix,
+    }

@@ -1,0 +1,79 @@
+"""``next-tests``: the tests worth most next, for a case."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from epidural_dx.cli.diagnosing import _with_scenario
+from epidural_dx.cli.inputs import open_case, open_model, stage_evidence
+from epidural_dx.cli.output import indented, make_console, print_json, text, waiting
+from epidural_dx.cli.showing import print_tests, print_warnings, stage_line
+from epidural_dx.errors import EvidenceError
+
+
+def run(
+    name: str,
+    settings: Sequence[str],
+    stage: str | None,
+    *,
+    target: tuple[str, ...],
+    by: str,
+    as_json: bool,
+    model_options: Mapping[str, Any],
+) -> None:
+    """Rank the tests for a case and print them.
+
+    Raises
+    ------
+    EpiduralDxError
+        Bad input.
+    """
+    from epidural_dx.decision.ranking import rank_tests
+    from epidural_dx.model import DEFAULT_TARGET
+
+    case = open_case(name)
+    model = open_model(**_with_scenario(model_options, case))
+    last = stage_evidence(model, case, settings, stage)[-1]
+    targets = tuple(_variable(model, t) for t in target) or DEFAULT_TARGET
+    answer = model.diagnose(last.evidence, where=case.where(last.name) if last.name else None)
+    with waiting("Ranking the tests"):
+        ranked = [test.as_dict() for test in rank_tests(model, last.evidence, targets, by)]
+    if as_json:
+        print_json(
+            {
+                "model": {
+                    "name": model.name,
+                    "version": model.version,
+                    "digest": model.digest,
+                    "scenario": model.scenario,
+                },
+                "case": case.name,
+                "stage": last.name,
+                "target": list(targets),
+                "by": by,
+                "next_tests": ranked,
+                "warnings": [warning.as_dict() for warning in answer.warnings],
+            }
+        )
+        return
+    console = make_console()
+    console.print(text(str(case.about.get("title") or case.name), "bold"))
+    console.print(stage_line(last))
+    console.print(text(f"information about {' and '.join(targets)}, by {by}", "dim"))
+    console.print()
+    print_tests(console, ranked, title="Tests")
+    if any(row.get("information_error") for row in ranked):
+        console.print(indented(text("± standard error of a sampled figure", "dim")))
+    print_warnings(console, answer)
+
+
+def _variable(model: Any, spelled: str) -> str:
+    from epidural_dx.clinical.spelling import nearest
+
+    name = model.canonical_name(spelled)
+    if name is None:
+        raise EvidenceError(
+            f"--target {spelled!r} is no variable", nearest=nearest(spelled, model.variables, 1)
+        )
+    return str(name)

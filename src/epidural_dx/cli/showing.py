@@ -1,0 +1,323 @@
+"""Show an answer: causes with their drivers, what moved, what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from epidural_dx.cli.inputs import StageEvidence
+from epidural_dx.cli.output import bar, indented, make_table, percent, text
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from epidural_dx.answer import Answer
+    from epidural_dx.model import Model
+
+#: Causes below this are summed up in one line.
+SMALL = 0.005
+#: Causes and conditions named at most.
+MOST_CAUSES = 8
+MOST_CONDITIONS = 6
+MOST_TESTS = 6
+MOST_CHANGES = 4
+#: Drivers below this share of their cause are not named.
+SMALL_DRIVER = 0.05
+#: A condition that moved less than this (total variation distance) is not worth a line.
+MOVED = 0.03
+#: A change of a probability below this is not worth mentioning.
+CHANGED = 0.02
+
+#: Shown first and always, unless observed: what may hide behind the lesion.
+ALWAYS = ("marrow_infiltration", "hemostasis", "blood_disorder")
+#: Functions of another variable that is shown itself.
+REPEATED = frozenset(
+    {
+        "age_group",
+        "sex",
+        "lesion_subtype",
+        "hemoglobinopathy",
+        "myeloid_disorder",
+        "lymphoid_disorder",
+        "melanoma",
+    }
+)
+
+
+def print_answer(
+    console: Console,
+    title: str,
+    stage: StageEvidence,
+    answer: Answer,
+    previous: tuple[StageEvidence, Answer] | None,
+    tests: Sequence[Mapping[str, Any]] | None,
+) -> None:
+    """Print one answer.
+
+    Parameters
+    ----------
+    console : Console
+    title : str
+        Of the patient; empty where it has been shown before.
+    stage : StageEvidence
+    answer : Answer
+    previous : (StageEvidence, Answer), optional
+        The stage before.
+    tests : sequence of mapping, optional
+        Ranked tests as plain data; None leaves them out.
+    """
+    if title:
+        console.print(text(title, "bold"))
+    console.print(stage_line(stage))
+    console.print()
+    if previous is not None:
+        _print_new_findings(console, stage, previous[0])
+    _print_causes(console, answer, None if previous is None else previous[1])
+    _print_conditions(console, answer, None if previous is None else previous[1])
+    if tests is not None:
+        print_tests(console, tests[:MOST_TESTS], left_out=len(tests) - MOST_TESTS)
+    print_warnings(console, answer)
+
+
+def stage_line(stage: StageEvidence) -> Any:
+    """Return one line on the stage: its name and place, findings, the case's note."""
+    line = text("")
+    if stage.name:
+        line.append(stage.name, style="bold cyan")
+        line.append(f" · stage {stage.number} of {stage.count} · ", style="dim")
+    findings = len(stage.evidence)
+    line.append(f"{findings} finding{'' if findings == 1 else 's'}", style="dim")
+    if stage.note:
+        line.append(f" · {stage.note}", style="dim")
+    return line
+
+
+def _print_new_findings(console: Console, stage: StageEvidence, before: StageEvidence) -> None:
+    new = [
+        f"{name} {entry.text}"
+        for name, entry in stage.evidence.entries.items()
+        if name not in before.evidence.entries
+    ]
+    if new:
+        line = text("New: ", "bold")
+        line.append(" · ".join(new))
+        console.print(line)
+    for change in stage.changes:
+        line = text("Corrected: ", "bold")
+        line.append(change)
+        console.print(line)
+    if new or stage.changes:
+        console.print()
+
+
+def drivers(answer: Answer, cause: str) -> str:
+    """Return the drivers of a cause with their shares of it, in words."""
+    named = [(driver, p) for _, c, driver, p in answer.ranked_etiology() if c == cause]
+    total = sum(p for _, p in named)
+    if len(named) < 2 or total <= 0:
+        return "" if not named or named[0][0] in ("none", cause) else words(named[0][0])
+    return ", ".join(
+        f"{'no driver' if driver == 'none' else words(driver)} {percent(p / total)}"
+        for driver, p in named
+        if p >= SMALL_DRIVER * total
+    )
+
+
+def words(name: str) -> str:
+    """Return an identifier as words."""
+    return name.replace("_", " ")
+
+
+def _print_causes(console: Console, answer: Answer, before: Answer | None) -> None:
+    ranked = answer.ranked_causes()
+    shown = [(c, p) for i, (c, p) in enumerate(ranked) if i < 3 or p >= SMALL][:MOST_CAUSES]
+    old = dict(before.ranked_causes()) if before is not None else {}
+    width = 20 if console.width < 100 else 30
+    table = make_table(None, "cause", "", "", *(["before"] if old else []), "driven by", right=(1,))
+    for i, (cause, p) in enumerate(shown):
+        table.add_row(
+            text(cause, "bold" if i == 0 else ""),
+            text(percent(p), "bold" if i == 0 else ""),
+            text(bar(p, width, console.encoding), "cyan"),
+            *([text(percent(old[cause]), "dim")] if old else []),
+            text(drivers(answer, cause), "" if i < 3 else "dim"),
+        )
+    table.columns[2].min_width = width
+    table.columns[2].no_wrap = True
+    table.columns[0].no_wrap = True
+    if old:
+        table.columns[3].justify = "right"
+        table.columns[3].no_wrap = True
+    console.print(indented(table))
+    rest = ranked[len(shown) :]
+    if rest:
+        total = sum(p for _, p in rest)
+        console.print(indented(text(f"{len(rest)} others together {percent(total)}", "dim")))
+    gone = [
+        f"{cause} {percent(old[cause])} → {percent(p)}"
+        for cause, p in rest
+        if old and old[cause] - p >= CHANGED
+    ]
+    if gone:
+        console.print(indented(text(f"fell: {', '.join(gone)}", "dim")))
+    console.print()
+
+
+def _print_conditions(console: Console, answer: Answer, before: Answer | None) -> None:
+    rows = moved_conditions(answer, before)
+    if not rows:
+        return
+    table = make_table(
+        "Conditions behind it",
+        "condition",
+        "now",
+        "before any finding" if before is None else "before this stage",
+    )
+    for name, now, then in rows:
+        table.add_row(text(name), text(now), text(then, "dim"))
+    table.columns[0].no_wrap = True
+    console.print(indented(table))
+    console.print()
+
+
+def moved_conditions(answer: Answer, before: Answer | None) -> list[tuple[str, str, str]]:
+    """Conditions worth a line: the main ones, and those that moved most.
+
+    Returns
+    -------
+    list of (str, str, str)
+        Name, distribution now, distribution before (the base rates where there is no stage
+        before), each as its most probable states.
+    """
+    from epidural_dx.answer import is_condition
+
+    model = answer.model
+    base = model.base_marginals
+    reference = base if before is None else before.marginals
+    distances: dict[str, float] = {}
+    for name, variable in model.variables.items():
+        if not is_condition(name, variable.group) or name in REPEATED:
+            continue
+        if len(answer.evidence.likelihoods.get(name, ())) and max(answer.marginals[name]) > 0.9999:
+            continue  # observed: nothing to infer
+        now = answer.marginals[name]
+        moved = float(abs(now - reference[name]).sum()) / 2
+        overall = float(abs(now - base[name]).sum()) / 2
+        if name in ALWAYS or moved >= MOVED or overall >= 5 * MOVED:
+            distances[name] = max(moved, 0.5 * overall)
+    chosen = sorted(distances, key=lambda n: (n not in ALWAYS, -distances[n]))[:MOST_CONDITIONS]
+    return [
+        (name, *_two_columns(model, name, answer.marginals[name], reference[name]))
+        for name in chosen
+    ]
+
+
+def _two_columns(model: Model, name: str, now: Any, then: Any) -> tuple[str, str]:
+    states = model.variables[name].states
+    order = sorted(range(len(states)), key=lambda i: -now[i])
+    # whatever is likely now, and whatever was likely before and no longer is
+    shown = [i for i in order[:3] if now[i] >= 0.01 or i == order[0]]
+    fell = [i for i in order if i not in shown and then[i] - now[i] >= 5 * CHANGED]
+    left = ", ".join(f"{states[i]} {percent(now[i])}" for i in shown)
+    right = ", ".join(f"{states[i]} {percent(then[i])}" for i in (*shown, *fell))
+    return left, right
+
+
+def print_tests(
+    console: Console,
+    tests: Sequence[Mapping[str, Any]],
+    *,
+    left_out: int = 0,
+    title: str = "Next tests",
+) -> None:
+    """Print ranked tests: what they tell, what they cost, whether they are allowed."""
+    if not tests:
+        console.print(indented(text("No test would add anything.", "dim")))
+        console.print()
+        return
+    wide = console.width >= 100
+    table = make_table(
+        title, "test", "bits", "hours", *(["USD"] if wide else []), "separates", right=(1, 2)
+    )
+    if wide:
+        table.columns[3].justify = "right"
+    for row in tests:
+        allowed = bool(row.get("allowed", True))
+        note = text(separation(row))
+        if not allowed:
+            note.append(("\n" if note else "") + f"not now: {row.get('reason')}", style="yellow")
+        elif row.get("reason"):
+            note.append(("\n" if note else "") + str(row["reason"]), style="dim")
+        table.add_row(
+            text(str(row["test"]), "" if allowed else "yellow"),
+            text(f"{row['information_bits']:.3f}"),
+            text(amount(row.get("turnaround_hours"))),
+            *([text(amount(row.get("cost_usd")))] if wide else []),
+            note,
+        )
+    table.columns[0].no_wrap = True
+    console.print(indented(table))
+    if left_out > 0:
+        console.print(indented(text(f"{left_out} more: epidural-dx next-tests", "dim")))
+    console.print()
+
+
+def separation(row: Mapping[str, Any]) -> str:
+    """Return the causes that a test separates, in words."""
+    found = row.get("separates") or ()
+    if isinstance(found, str):
+        return found
+    return ", ".join(
+        " | ".join(map(str, one)) if isinstance(one, list | tuple) else str(one) for one in found
+    )
+
+
+def amount(value: object) -> str:
+    """Return a price or a time for people."""
+    if not isinstance(value, int | float) or value != value:
+        return "–"
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
+
+
+def print_warnings(console: Console, answer: Answer) -> None:
+    """Print warnings, what was read with a grain of salt, and the research notice last."""
+    notice = ""
+    for warning in answer.warnings:
+        if warning.code == "research_use":
+            notice = warning.message
+            continue
+        console.print(indented(text(f"! {warning.message}", "yellow")))
+    if notice:
+        console.print(indented(text(notice, "dim")))
+
+
+def stage_changes(answer: Answer, before: Answer) -> dict[str, Any]:
+    """What a stage changed, as plain data: causes and conditions that moved, new findings."""
+    old = dict(before.ranked_causes())
+    causes = sorted(answer.ranked_causes(), key=lambda item: -abs(item[1] - old[item[0]]))
+    conditions = []
+    for name, now in answer.marginals.items():
+        variable = answer.model.variables[name]
+        if variable.group != "condition":
+            continue
+        for i, state in enumerate(variable.states):
+            change = float(now[i] - before.marginals[name][i])
+            if abs(change) >= CHANGED:
+                conditions.append(
+                    {
+                        "variable": name,
+                        "state": state,
+                        "before": float(before.marginals[name][i]),
+                        "now": float(now[i]),
+                    }
+                )
+    conditions.sort(key=lambda row: -abs(row["now"] - row["before"]))
+    return {
+        "new_findings": [n for n in answer.evidence.entries if n not in before.evidence.entries],
+        "causes": [
+            {"cause": c, "before": old[c], "now": p}
+            for c, p in causes
+            if abs(p - old[c]) >= CHANGED
+        ],
+        "conditions": conditions,
+    }

@@ -1,0 +1,385 @@
+"""Tests ranked by what they tell, what that costs, and what it is worth."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from epidural_dx.clinical.spelling import nearest
+from epidural_dx.decision.catalog import OrderedTest, Weights, entry_of, read_catalog
+from epidural_dx.decision.elimination import EvidenceTables
+from epidural_dx.decision.gates import UNTIL_CORRECTED, Admission, Gatekeeper
+from epidural_dx.decision.panels import (
+    EXACT_OUTCOMES,
+    Outcomes,
+    PanelCalculator,
+    pair_information,
+)
+from epidural_dx.decision.value import DecisionProblem
+from epidural_dx.errors import EvidenceError
+from epidural_dx.inference.network import FloatArray
+
+if TYPE_CHECKING:
+    from epidural_dx.clinical.evidence import Evidence
+    from epidural_dx.model import Model
+
+#: Orders of the ranking.
+ORDERS = ("information", "information_per_cost", "value")
+
+#: Pairs of causes are named if they hold at least this share of the information on the cause.
+PAIR_SHARE = 0.05
+#: ... and at least this many bits.
+PAIR_BITS = 0.005
+#: At most this many pairs.
+PAIRS = 4
+
+
+@dataclass(frozen=True)
+class RankedTest:
+    """One test with its worth for one patient.
+
+    Attributes
+    ----------
+    test, label : str
+    findings : tuple of str
+        What it would still reveal.
+    information_bits : float
+        Mutual information of the target and the joint outcome of the findings.
+    standard_error : float
+        Of the information; 0 when it is exact.
+    method : {"exact", "quasi_monte_carlo"}
+    cost_usd : float
+        Price.
+    turnaround_hours : float
+        From order to result, corrections that must come first included.
+    harm : float
+        Expected utility lost through harm in this patient.
+    value : float or None
+        Expected utility of ordering it minus that of acting now, net of harm, delay and price;
+        None where the network has no decision variables.
+    information_per_cost : float
+        Bits per 100 US dollars of price, delay and harm together.
+    cost_equivalent_usd : float
+        Price, delay and harm in dollars (weights: ``priors/utilities.yaml``).
+    allowed : bool or "until corrected"
+    reason : str
+        One sentence.
+    separates : tuple of (str, float)
+        Pairs of causes (``"emh | leukemia"``) with the bits that go into telling them apart.
+    cause_bits : float
+        Information about ``lesion_cause``.
+    changes_lead : float
+        Probability that the result changes the leading cause.
+    first : tuple of str
+        Tests to be done before.
+    """
+
+    test: str
+    label: str
+    findings: tuple[str, ...]
+    information_bits: float
+    standard_error: float
+    method: str
+    cost_usd: float
+    turnaround_hours: float
+    harm: float
+    value: float | None
+    information_per_cost: float
+    cost_equivalent_usd: float
+    allowed: bool | str
+    reason: str
+    separates: tuple[tuple[str, float], ...]
+    cause_bits: float
+    changes_lead: float
+    first: tuple[str, ...] = ()
+
+    def as_row(self) -> dict[str, Any]:
+        """Return the columns of the table of tests."""
+        return {
+            "test": self.test,
+            "information_bits": self.information_bits,
+            "standard_error": self.standard_error,
+            "cost_usd": self.cost_usd,
+            "turnaround_hours": self.turnaround_hours,
+            "harm": self.harm,
+            "value": self.value,
+            "information_per_cost": self.information_per_cost,
+            "allowed": self.allowed,
+            "reason": self.reason,
+            "label": self.label,
+            "findings": len(self.findings),
+            "method": self.method,
+        }
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain data for JSON."""
+        return {
+            **self.as_row(),
+            "findings": list(self.findings),
+            "cost_equivalent_usd": self.cost_equivalent_usd,
+            "separates": [{"causes": pair, "bits": bits} for pair, bits in self.separates],
+            "cause_bits": self.cause_bits,
+            "changes_lead": self.changes_lead,
+            "first": list(self.first),
+        }
+
+
+def target_positions(model: Model, target: str | Sequence[str]) -> tuple[int, ...]:
+    """Positions of the variables that information is asked about.
+
+    Raises
+    ------
+    EvidenceError
+        No variable, an unknown one, or one twice.
+    """
+    names = (target,) if isinstance(target, str) else tuple(target)
+    if not names:
+        raise EvidenceError("the target of the ranking names no variable")
+    positions = []
+    for name in names:
+        if not isinstance(name, str) or name not in model.variables:
+            raise EvidenceError(
+                f"unknown target variable {name!r}",
+                nearest=nearest(str(name), model.variables),
+            )
+        positions.append(model.position(name))
+    if len(set(positions)) != len(positions):
+        raise EvidenceError(f"the target names a variable twice: {', '.join(names)}")
+    return tuple(positions)
+
+
+def chosen_tests(
+    model: Model, exclude: Iterable[str] = (), only: Iterable[str] | None = None
+) -> dict[str, tuple[str, ...]]:
+    """Return the tests of the network without the excluded ones.
+
+    Raises
+    ------
+    EvidenceError
+        An unknown test.
+    """
+    exclude = (exclude,) if isinstance(exclude, str) else tuple(exclude)
+    wanted = tuple(model.tests) if only is None else tuple(only)
+    for name in (*exclude, *wanted):
+        if name not in model.tests:
+            raise EvidenceError(f"unknown test {name!r}", nearest=nearest(str(name), model.tests))
+    return {t: model.tests[t] for t in wanted if t not in exclude}
+
+
+def open_findings(
+    tests: Mapping[str, Sequence[str]], evidence: Evidence
+) -> dict[str, tuple[str, ...]]:
+    """Return the findings that each test would still reveal, without tests that have none.
+
+    A finding with any evidence, also an uncertain observation, has been looked for already.
+    """
+    known = evidence.likelihoods
+    found = {t: tuple(f for f in fs if f not in known) for t, fs in tests.items()}
+    return {t: fs for t, fs in found.items() if fs}
+
+
+def rank_tests(
+    model: Model,
+    evidence: Any,
+    target: str | Sequence[str] = ("etiology", "marrow_infiltration"),
+    by: str = "information",
+    *,
+    exclude: Iterable[str] = (),
+    max_hours: float | None = None,
+    hours_since_onset: float | None = None,
+    exact_outcomes: int = EXACT_OUTCOMES,
+) -> list[RankedTest]:
+    """Rank the tests that would still reveal something, best first.
+
+    Tests that are allowed now come first, then those that wait for a correction, then barred ones.
+
+    Parameters
+    ----------
+    model : Model
+    evidence : mapping or Evidence
+    target : str or sequence of str
+        What the information is about.
+    by : {"information", "information_per_cost", "value"}
+    exclude : iterable of str
+        Tests to leave out.
+    max_hours : float, optional
+        Leave out tests whose result comes later.
+    hours_since_onset : float, optional
+        For the value; by default as in ``priors/utilities.yaml``.
+    exact_outcomes : int
+        Panels with more joint outcomes are sampled.
+
+    Returns
+    -------
+    list of RankedTest
+
+    Raises
+    ------
+    EvidenceError
+        Bad evidence, an unknown target, order or test, a negative time.
+    """
+    if by not in ORDERS:
+        raise EvidenceError(f"unknown order {by!r}", allowed=ORDERS, nearest=nearest(by, ORDERS))
+    for name, hours in (("max_hours", max_hours), ("hours_since_onset", hours_since_onset)):
+        if hours is not None and not (math.isfinite(hours) and hours >= 0):
+            raise EvidenceError(f"{name} must be a number of hours from 0 on, got {hours!r}")
+    positions = target_positions(model, target)
+    tests = chosen_tests(model, exclude)
+    read = model.read_evidence(evidence)
+    model.run(read, want=())
+    panels = open_findings(tests, read)
+    catalog = read_catalog(model._priors)
+    tables = EvidenceTables(model.plan.network, model.arrays(read))
+    gates = Gatekeeper(catalog, model.variables, model.tests, tables, read.likelihoods)
+    at = {t: tuple(model.position(f) for f in fs) for t, fs in panels.items()}
+    calculator = PanelCalculator(
+        tables,
+        tables.open_variables(positions),
+        list(at.values()),
+        exact_outcomes=exact_outcomes,
+    )
+    problem = DecisionProblem(
+        model, tables, catalog, gates, list(at.values()), hours_since_onset, exact_outcomes
+    )
+    ranked = []
+    for test, findings in panels.items():
+        entry = entry_of(catalog, test)
+        admission = gates.judge(test)
+        hours = entry.turnaround_hours + admission.correction_hours
+        if max_hours is not None and hours > max_hours:
+            continue
+        ranked.append(
+            _ranked(
+                entry,
+                findings,
+                calculator.outcomes(at[test]),
+                admission,
+                problem,
+                at[test],
+                catalog.weights,
+                len(model.tests[test]),
+            )
+        )
+    return sorted(ranked, key=lambda r: (_waiting(r.allowed), -_score(r, by)))
+
+
+def _score(ranked: RankedTest, by: str) -> float:
+    if by == "information":
+        return ranked.information_bits
+    if by == "information_per_cost":
+        return ranked.information_per_cost
+    return -math.inf if ranked.value is None else ranked.value
+
+
+def _waiting(allowed: bool | str) -> int:
+    if allowed is True:
+        return 0
+    return 1 if allowed == UNTIL_CORRECTED else 2
+
+
+def _ranked(
+    entry: OrderedTest,
+    findings: tuple[str, ...],
+    outcomes: Outcomes,
+    admission: Admission,
+    problem: DecisionProblem,
+    panel: tuple[int, ...],
+    weights: Weights,
+    all_findings: int,
+) -> RankedTest:
+    hours = entry.turnaround_hours + admission.correction_hours
+    floor = weights.floor_minutes / 60 * weights.usd_per_hour
+    delay = hours * problem.loss_per_hour * weights.usd_per_utility
+    cost = max(floor, entry.price_usd + delay + admission.loss * weights.usd_per_utility)
+    causes = problem.cause_outcomes(panel)
+    pairs, bits, change = _separation(problem.causes, causes)
+    value = problem.net_value(panel, entry, admission)
+    return RankedTest(
+        test=entry.name,
+        label=entry.label,
+        findings=findings,
+        information_bits=outcomes.information,
+        standard_error=outcomes.standard_error,
+        method=outcomes.method,
+        cost_usd=entry.price_usd,
+        turnaround_hours=hours,
+        harm=admission.loss,
+        value=value,
+        information_per_cost=outcomes.information / cost * 100,
+        cost_equivalent_usd=cost,
+        allowed=admission.allowed,
+        reason=_reason(admission, pairs, bits, change, len(findings), all_findings),
+        separates=pairs,
+        cause_bits=bits,
+        changes_lead=change,
+        first=admission.first,
+    )
+
+
+def _separation(
+    names: Sequence[str], outcomes: tuple[FloatArray, FloatArray] | None
+) -> tuple[tuple[tuple[str, float], ...], float, float]:
+    """Pairs of causes that a panel tells apart, bits on the cause, chance of another leader."""
+    if outcomes is None:
+        return (), 0.0, 0.0
+    weights, posterior = outcomes
+    prior = weights @ posterior
+    likely = np.flatnonzero(prior > 1e-6)
+    pairs = pair_information(weights, posterior[:, likely])
+    logs = np.log2(
+        posterior / np.where(prior > 0, prior, 1.0),
+        out=np.zeros_like(posterior),
+        where=posterior > 0,
+    )
+    bits = max(float(weights @ (posterior * logs).sum(axis=1)), 0.0)
+    upper = [(i, j) for i in range(len(likely)) for j in range(i + 1, len(likely))]
+    upper.sort(key=lambda ij: -pairs[ij])
+    named = []
+    for i, j in upper[:PAIRS]:
+        if pairs[i, j] >= max(PAIR_SHARE * bits, PAIR_BITS):
+            a, b = sorted((likely[i], likely[j]), key=lambda c: -prior[c])
+            named.append((f"{names[a]} | {names[b]}", float(pairs[i, j])))
+    change = float(weights[posterior.argmax(axis=1) != int(prior.argmax())].sum())
+    return tuple(named), bits, change
+
+
+def _reason(
+    admission: Admission,
+    pairs: Sequence[tuple[str, float]],
+    bits: float,
+    change: float,
+    open_count: int,
+    all_count: int,
+) -> str:
+    """One sentence from the numbers."""
+    parts = []
+    if admission.allowed is not True:
+        verb = "put off" if admission.allowed == UNTIL_CORRECTED else "not now"
+        parts.append(f"{verb}: {'; '.join(admission.barriers)}")
+        if admission.corrections:
+            parts.append(
+                f"opened by {' and '.join(admission.corrections)} "
+                f"(about {admission.correction_hours:g} h)"
+            )
+    if admission.first:
+        parts.append(f"first {' or '.join(admission.first)}".replace("_", " "))
+        if admission.look_up:
+            parts[-1] += f" to rule out {'; '.join(admission.look_up)}"
+    elif admission.look_up:
+        parts.append(f"ask first about {'; '.join(admission.look_up)}")
+    if pairs:
+        told = " and ".join(
+            f"{pair.replace(' | ', ' from ').replace('_', ' ')} ({b:.2f})" for pair, b in pairs[:2]
+        )
+        parts.append(f"tells {told} in its {bits:.2f} bits on the cause")
+    else:
+        parts.append(f"hardly moves the causes ({bits:.3f} bits)")
+    parts.append(f"another cause leads after {change:.0%} of results".replace("%", " %"))
+    if open_count < all_count:
+        parts.append(f"{open_count} of {all_count} findings still open")
+    text = ", ".join(parts)
+    return text[0].upper() + text[1:] + "."

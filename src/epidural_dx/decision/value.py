@@ -1,0 +1,303 @@
+r"""Expected utility of acting now, and what a test is worth before acting.
+
+With the utilities U of :mod:`epidural_dx.decision.utilities` and the decision state
+S = (lesion_cause, limb_weakness, marrow_infiltration), the best action now is worth
+:math:`\max_a E[U(a, S)]`. A test with outcome f is worth (Raiffa and Schlaifer, Applied Statistical
+Decision Theory, 1961; Howard, Information value theory, 1966)
+
+.. math:: EVSI = E_f[\max_a E[U(a, S) | f]] - \max_a E[U(a, S)]
+
+between 0 and the value of perfect information,
+:math:`EVPI = E[\max_a U(a, S)] - \max_a E[U(a, S)]`. The net value takes the harm and price of the
+test off and acts only when the result is there, except that an action which can be changed later
+(``bridge``) may be started now and kept, or replaced, at the price of its own harm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from epidural_dx.decision.catalog import Catalog, OrderedTest
+from epidural_dx.decision.elimination import EvidenceTables
+from epidural_dx.decision.gates import Admission, Gatekeeper
+from epidural_dx.decision.panels import EXACT_OUTCOMES, Outcomes, PanelCalculator
+from epidural_dx.decision.utilities import Action, Utilities, read_utilities
+from epidural_dx.inference.network import FloatArray
+
+if TYPE_CHECKING:
+    from epidural_dx.model import Model
+
+#: Variables that utility depends on, in the order of the decision state.
+DECISION_VARIABLES = ("lesion_cause", "limb_weakness", "marrow_infiltration")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The best that can be done with a state of knowledge.
+
+    Attributes
+    ----------
+    action, marrow_action : str
+        What to do about the lesion, and about the marrow.
+    expected_utility : float
+        Of both together.
+    """
+
+    action: str
+    marrow_action: str
+    expected_utility: float
+
+
+class DecisionProblem:
+    """One patient's decision: states, actions, utilities, and the outcomes of panels.
+
+    Parameters
+    ----------
+    model : Model
+    tables : EvidenceTables
+    catalog : Catalog
+    gates : Gatekeeper
+    panels : sequence of tuple of int
+        Open findings of the tests that will be asked for.
+    hours_since_onset : float, optional
+    exact_outcomes : int
+    end : {"value", "low", "high"}
+        Which end of the ranges of the utilities to use.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        tables: EvidenceTables,
+        catalog: Catalog,
+        gates: Gatekeeper,
+        panels: Sequence[tuple[int, ...]],
+        hours_since_onset: float | None = None,
+        exact_outcomes: int = EXACT_OUTCOMES,
+        end: str = "value",
+    ) -> None:
+        missing = [v for v in DECISION_VARIABLES if v not in model.variables]
+        self.utilities: Utilities | None = None
+        self.loss_per_hour = 0.0
+        self.causes: tuple[str, ...] = ()
+        if missing:
+            return
+        states = [model.variables[v].states for v in DECISION_VARIABLES]
+        self.utilities = read_utilities(model._priors, states[0], states[1], states[2], end)
+        self.causes = states[0]
+        self.catalog = catalog
+        self.hours_since_onset = hours_since_onset
+        positions = [model.position(v) for v in DECISION_VARIABLES]
+        open_ = tables.open_variables(positions)
+        self._shape = tuple(
+            len(s) if p in open_ else 1 for p, s in zip(positions, states, strict=True)
+        )
+        self._index = tuple(
+            slice(None) if p in open_ else slice(tables.fixed[p], tables.fixed[p] + 1)
+            for p in positions
+        )
+        self.calculator = PanelCalculator(tables, open_, panels, exact_outcomes=exact_outcomes)
+        self.harm = self.utilities.harm + np.array(
+            [
+                gates.harms(a.as_test)[1] if a.as_test is not None else 0.0
+                for a in self.utilities.actions
+            ]
+        )
+        self._cache: dict[float, tuple[FloatArray, FloatArray]] = {}
+        self.prior = self.calculator.prior.reshape(1, -1)
+        rates = self.utilities.loss_per_hour(hours_since_onset)[self._index[:2]]
+        self.loss_per_hour = max(float((self._lesion_part(self.prior) @ rates.reshape(-1))[0]), 0.0)
+
+    # ------------------------------------------------------------ the state
+
+    def _lesion_part(self, posterior: FloatArray) -> FloatArray:
+        """P(cause, weakness), shape (outcomes, causes x weakness) of what is open."""
+        c, w, m = self._shape
+        part: FloatArray = posterior.reshape(-1, c * w, m).sum(axis=2)
+        return part
+
+    def _marrow_part(self, posterior: FloatArray) -> FloatArray:
+        c, w, m = self._shape
+        part: FloatArray = posterior.reshape(-1, c * w, m).sum(axis=1)
+        return part
+
+    def cause_outcomes(self, panel: tuple[int, ...]) -> tuple[FloatArray, FloatArray] | None:
+        """Probabilities of a panel's outcomes and P(cause | outcome), or None if it is fixed."""
+        if self.utilities is None or self._shape[0] == 1:
+            return None
+        outcomes = self.calculator.outcomes(panel)
+        c, w, m = self._shape
+        return outcomes.weights, outcomes.target.reshape(-1, c, w * m).sum(axis=2)
+
+    # -------------------------------------------------------------- utility
+
+    def _matrices(self, hours: float) -> tuple[FloatArray, FloatArray]:
+        """Utilities net of harm after a delay: (cause x weakness, actions), (marrow, actions)."""
+        if hours not in self._cache:
+            assert self.utilities is not None
+            u = self.utilities
+            lesion = u.lesion(hours, self.hours_since_onset)
+            lesion = lesion - u.extra_harm[:, :, None] - self.harm[:, None, None]
+            lesion = lesion[(slice(None), *self._index[:2])].reshape(len(u.actions), -1)
+            marrow = u.marrow_value(hours) - u.marrow_harm[:, None]
+            marrow = marrow[:, self._index[2]]
+            self._cache[hours] = (lesion.T.copy(), marrow.T.copy())
+        return self._cache[hours]
+
+    def utilities_of(
+        self, posterior: FloatArray, hours: float = 0.0
+    ) -> tuple[FloatArray, FloatArray]:
+        """Return the expected utility of every action for every row.
+
+        Parameters
+        ----------
+        posterior : ndarray, shape (outcomes, states)
+            P(decision state | outcome).
+        hours : float
+            Delay until the action.
+
+        Returns
+        -------
+        lesion : ndarray, shape (outcomes, actions)
+        marrow : ndarray, shape (outcomes, marrow actions)
+        """
+        lesion, marrow = self._matrices(hours)
+        return self._lesion_part(posterior) @ lesion, self._marrow_part(posterior) @ marrow
+
+    def best(self, posterior: FloatArray, hours: float = 0.0) -> FloatArray:
+        """Return the expected utility of the best actions for every row, shape (outcomes,)."""
+        lesion, marrow = self.utilities_of(posterior, hours)
+        result: FloatArray = lesion.max(axis=1) + marrow.max(axis=1)
+        return result
+
+    def choice(self, posterior: FloatArray | None = None, hours: float = 0.0) -> Choice:
+        """Return the best actions for one state of knowledge (by default what is known now)."""
+        assert self.utilities is not None
+        lesion, marrow = self.utilities_of(self.prior if posterior is None else posterior, hours)
+        a, b = int(lesion[0].argmax()), int(marrow[0].argmax())
+        return Choice(
+            self.utilities.actions[a].name,
+            self.utilities.marrow_actions[b].name,
+            float(lesion[0, a] + marrow[0, b]),
+        )
+
+    @property
+    def act_now(self) -> float:
+        """Expected utility of the best actions now."""
+        return float(self.best(self.prior)[0])
+
+    @property
+    def perfect_information(self) -> float:
+        """Expected value of knowing the decision state at once (EVPI)."""
+        lesion, marrow = self._matrices(0.0)
+        known = self._lesion_part(self.prior) @ lesion.max(axis=1)
+        known = known + self._marrow_part(self.prior) @ marrow.max(axis=1)
+        return max(float(known[0]) - self.act_now, 0.0)
+
+    def sample_information(self, panel: tuple[int, ...]) -> float:
+        """Return the expected value of a panel's result, at once, without harm or price (EVSI).
+
+        In a sampled panel the prior is that of the samples, which keeps the value from falling
+        below 0.
+        """
+        outcomes = self.calculator.outcomes(panel)
+        prior = (outcomes.weights @ outcomes.target)[None, :]
+        gain = outcomes.weights @ self.best(outcomes.target) - float(self.best(prior)[0])
+        return max(float(gain), 0.0)
+
+    def after(self, weights: FloatArray, posterior: FloatArray, hours: float) -> float:
+        """Return the expected utility when a result comes late and the best is done then.
+
+        Either one waits, or one starts the best action that can be changed later and keeps or
+        replaces it when the result is there.
+
+        Parameters
+        ----------
+        weights : ndarray, shape (outcomes,)
+        posterior : ndarray, shape (outcomes, states)
+        hours : float
+
+        Returns
+        -------
+        float
+        """
+        assert self.utilities is not None
+        lesion_now, marrow_now = self.utilities_of(posterior)
+        lesion_then, marrow_then = self.utilities_of(posterior, hours)
+        marrow_harm = np.broadcast_to(self.utilities.marrow_harm, marrow_now.shape)
+        return self._start_and_switch(
+            weights, lesion_now, lesion_then, self.utilities.actions, self._start_harm(posterior)
+        ) + self._start_and_switch(
+            weights, marrow_now, marrow_then, self.utilities.marrow_actions, marrow_harm
+        )
+
+    def _start_harm(self, posterior: FloatArray) -> FloatArray:
+        """Harm of having started each action, shape (outcomes, actions)."""
+        assert self.utilities is not None
+        c, w, _ = self._shape
+        causes = self._lesion_part(posterior).reshape(-1, c, w).sum(axis=2)
+        extra = self.utilities.extra_harm[:, self._index[0]]
+        harm: FloatArray = causes @ extra.T + self.harm
+        return harm
+
+    def net_value(
+        self, panel: tuple[int, ...], entry: OrderedTest, admission: Admission
+    ) -> float | None:
+        """Value of a test net of harm, delay and price; None without decision variables.
+
+        Negative where acting now is better.
+        """
+        if self.utilities is None:
+            return None
+        outcomes = self.calculator.outcomes(panel)
+        hours = entry.turnaround_hours + admission.correction_hours
+        done = [i for i, a in enumerate(self.utilities.actions) if a.as_test == entry.name]
+        if done:
+            return self._operation(outcomes, done[0], admission.correction_hours, hours)
+        prior = (outcomes.weights @ outcomes.target)[None, :]
+        gained = self.after(outcomes.weights, outcomes.target, hours) - float(self.best(prior)[0])
+        price = entry.price_usd / self.catalog.weights.usd_per_utility
+        return gained - admission.loss - price
+
+    def _operation(
+        self, outcomes: Outcomes, action: int, start_hours: float, result_hours: float
+    ) -> float:
+        """Value of a test that is itself an action: its benefit and harm are those of the action.
+
+        The tissue serves the choice about the marrow; the treatment that follows the histology
+        is part of the action's effect.
+        """
+        prior = (outcomes.weights @ outcomes.target)[None, :]
+        lesion, _ = self.utilities_of(prior, start_hours)
+        assert self.utilities is not None
+        _, marrow_now = self.utilities_of(outcomes.target)
+        _, marrow_then = self.utilities_of(outcomes.target, result_hours)
+        marrow = self._start_and_switch(
+            outcomes.weights,
+            marrow_now,
+            marrow_then,
+            self.utilities.marrow_actions,
+            np.broadcast_to(self.utilities.marrow_harm, marrow_now.shape),
+        )
+        return float(lesion[0, action]) + marrow - float(self.best(prior)[0])
+
+    @staticmethod
+    def _start_and_switch(
+        weights: FloatArray,
+        now: FloatArray,
+        then: FloatArray,
+        actions: Sequence[Action],
+        harms: FloatArray,
+    ) -> float:
+        """Return the expected utility of waiting, or of the best start if that is better."""
+        switched = then.max(axis=1)
+        best = float(weights @ switched)
+        for a, action in enumerate(actions):
+            if action.bridge:
+                kept = np.maximum(now[:, a], switched - harms[:, a])
+                best = max(best, float(weights @ kept))
+        return best

@@ -1,0 +1,146 @@
+r"""Joint draws of all parameters of a model, and the tables that they make.
+
+A pooled column with Dirichlet parameters :math:`\alpha_i` is drawn as normalised independent
+variables with mean :math:`\alpha_i` and the variance of the gamma variables that make a
+Dirichlet, taken log-normal, :math:`s_i^2 = \log(1 + 1/\alpha_i)`, with :math:`s_i` capped (see
+``priors/pooling.yaml``): a true gamma of shape 0.003 is zero nearly always. Rates are log-normal
+around their geometric mean, log odds ratios normal over their declared range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+from scipy.stats import qmc
+
+from epidural_dx.inference import Network
+from epidural_dx.literature.base import LiteratureBase
+from epidural_dx.literature.pooling import Pooled, Settings
+from epidural_dx.network.assembly import selection_scale
+from epidural_dx.network.build import Built, build
+from epidural_dx.network.declared import read_associations
+from epidural_dx.network.parameters import ColumnKey
+from epidural_dx.network.rates import PooledRate
+from epidural_dx.network.structure import Structure
+
+Array = NDArray[np.float64]
+
+#: Width of a 95 % interval in standard deviations.
+INTERVAL_95 = 3.919928
+
+
+def draw_parameters(
+    columns: Mapping[ColumnKey, Pooled],
+    rates: Mapping[str, PooledRate],
+    associations: Mapping[str, tuple[float, float, float]],
+    settings: Settings,
+    draws: int,
+    seed: int,
+    *,
+    quasi_random: bool = False,
+) -> dict[ColumnKey, Array]:
+    """Draw every parameter jointly.
+
+    Parameters
+    ----------
+    columns, rates
+        Of a :class:`~epidural_dx.network.build.Built` model.
+    associations : mapping of str to (value, low, high)
+        Declared log odds ratios with their 95 % ranges.
+    settings : Settings
+    draws : int
+        At least 1.
+    seed : int
+        Same seed, same draws.
+    quasi_random : bool
+        Latin hypercube instead of independent draws.
+
+    Returns
+    -------
+    dict
+        Arrays of shape (draws, states) by parameter, for
+        :class:`~epidural_dx.network.parameters.Parameters`.
+    """
+    if draws < 1:
+        raise ValueError(f"draws must be at least 1, got {draws}")
+    sizes = [len(p.mean) for p in columns.values()]
+    width = sum(sizes) + len(rates) + len(associations)
+    z = _normals(draws, width, seed, quasi_random)
+    values: dict[ColumnKey, Array] = {}
+    at = 0
+    for (key, pooled), size in zip(columns.items(), sizes, strict=True):
+        cap = settings.log_sd_cap
+        if key[3].startswith("prevalence:"):
+            cap = settings.prevalence_log_sd
+        alpha = np.maximum(pooled.alpha, 1e-300)
+        sd = np.minimum(np.sqrt(np.log1p(1 / alpha)), cap)
+        weights = alpha * np.exp(sd * z[:, at : at + size] - sd**2 / 2)
+        values[key] = weights / weights.sum(axis=1, keepdims=True)
+        at += size
+    for name, rate in rates.items():
+        values[("rate", name, "", "")] = rate.rate * np.exp(rate.log_sd * z[:, at : at + 1])
+        at += 1
+    for name, (value, low, high) in associations.items():
+        sd = (high - low) / INTERVAL_95
+        values[("association", name, "", "")] = value + sd * z[:, at : at + 1]
+        at += 1
+    return values
+
+
+def _normals(draws: int, width: int, seed: int, quasi_random: bool) -> Array:
+    if quasi_random:
+        uniform = qmc.LatinHypercube(width, rng=np.random.default_rng(seed)).random(draws)
+        return np.asarray(ndtri(np.clip(uniform, 1e-12, 1 - 1e-12)))
+    return np.random.default_rng(seed).standard_normal((draws, width))
+
+
+def draw_tables(
+    built: Built,
+    structure: Structure,
+    literature: LiteratureBase,
+    priors: Path,
+    draws: int,
+    seed: int,
+    *,
+    quasi_random: bool = False,
+) -> tuple[Built, dict[ColumnKey, Array]]:
+    """Rebuild all tables from joint draws of the parameters.
+
+    Returns
+    -------
+    Built
+        With a leading axis of draws on tables, selection and weights.
+    dict
+        The parameters that were drawn.
+    """
+    associations = {
+        a.id: (a.log_odds_ratio, a.low, a.high) for a in read_associations(priors).values()
+    }
+    values = draw_parameters(
+        built.columns,
+        built.rates,
+        associations,
+        literature.settings,
+        draws,
+        seed,
+        quasi_random=quasi_random,
+    )
+    drawn = build(structure, literature, priors, built.scenario.name, values=values)
+    return drawn, values
+
+
+def factor_tables(drawn: Built, network: Network) -> list[Array]:
+    """Tables in the order of the factors of `network`, for the engine's bank.
+
+    Each has the shape (draws, *shape), or the plain shape where nothing was drawn.
+    """
+    prior, selection = selection_scale(drawn)
+    tables = [prior if name == "etiology" else drawn.tables[name] for name in drawn.structure.nodes]
+    tables += list(selection.values())
+    if len(tables) != len(network.factors):
+        raise ValueError("the draws belong to another network")
+    return [np.ascontiguousarray(t) for t in tables]
