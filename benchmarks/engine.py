@@ -195,8 +195,17 @@ def public_network(name: str) -> Network:
     return Network(tuple(int(model.get_cardinality(n)) for n in names), tuple(factors))
 
 
-def sample(network: Network, rng: np.random.Generator, target: int, count: int) -> Case:
-    """Draw a possible case of `count` observations from the tables (potentials left out)."""
+def sample(
+    network: Network,
+    rng: np.random.Generator,
+    candidates: list[int],
+    count: int,
+    always: tuple[int, ...] = (),
+) -> Case:
+    """Draw a possible case from the tables (potentials left out).
+
+    The variables of `always` and `count` of the candidates are observed.
+    """
     states: Case = {}
     left = [f for f in network.factors if f.child is not None]
     while left:
@@ -209,8 +218,9 @@ def sample(network: Network, rng: np.random.Generator, target: int, count: int) 
             column = np.cumsum(factor.table[tuple(states[p] for p in parents)])
             states[child] = int(min(np.searchsorted(column, rng.random()), len(column) - 1))
         left = rest
-    others = [v for v in states if v != target]
-    return {int(v): states[int(v)] for v in rng.choice(others, size=count, replace=False)}
+    others = [v for v in candidates if v in states and v not in always]
+    chosen = rng.choice(others, size=min(count, len(others)), replace=False)
+    return {int(v): states[int(v)] for v in (*always, *chosen) if v in states}
 
 
 def drawn_tables(network: Network, draws: int, rng: np.random.Generator) -> list[np.ndarray]:
@@ -400,7 +410,14 @@ def main() -> None:
         observed = tuple(given.get("observed", ()))
         shared = given.get("shared")
         cases = given.get("cases") or [
-            sample(network, rng, target, int(rng.integers(4, 15))) for _ in range(30)
+            sample(
+                network,
+                rng,
+                given.get("findings") or [v for v in range(network.size) if v != target],
+                int(rng.integers(4, 15)),
+                observed,
+            )
+            for _ in range(30)
         ]
         label = Path(options.network).stem
     else:
@@ -425,7 +442,8 @@ def main() -> None:
         public = public_network(name)
         goal = max(range(public.size), key=lambda v: public.cardinalities[v])
         few = min(8, public.size - 2)
-        some = [sample(public, rng, goal, int(rng.integers(0, few))) for _ in range(10)]
+        open_ones = [v for v in range(public.size) if v != goal]
+        some = [sample(public, rng, open_ones, int(rng.integers(0, few))) for _ in range(10)]
         figures[name] = bench(name, public, goal, (), some, min(options.rounds, 10), without)
     if options.json:
         Path(options.json).write_text(json.dumps(figures, indent=2))

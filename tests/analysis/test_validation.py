@@ -19,6 +19,7 @@ from epidural_dx.analysis.validation import (
     reweighted,
     summary_table,
     text_report,
+    trace_misses,
     validate,
 )
 from epidural_dx.errors import CaseError, EvidenceError, ModelError
@@ -193,6 +194,38 @@ def test_versions_are_compared_patient_by_patient(toy: Any, toy_file: Path) -> N
         float(np.mean(first.log_scores("mix") - second.log_scores("mix")))
     )
     assert gap.mean != 0.0
+
+
+def test_the_model_is_set_against_both_baselines(toy: Any, toy_file: Path) -> None:
+    """Each comparison is the mean difference of the two log scores, by either way of scoring."""
+    report = validate(toy, toy_file, bootstrap=50)
+    rows = report.comparison_rows()
+    assert len(rows) == 8
+    for row in rows:
+        union = row["score"] == "acceptable"
+        ours = report.log_scores(row["prior"], union=union)
+        theirs = report.log_scores(row["prior"], row["second"], union=union)
+        assert row["mean"] == pytest.approx(float((ours - theirs).mean()))
+        assert row["lower"] <= row["mean"] <= row["upper"]
+
+
+def test_a_miss_is_traced_to_the_findings_that_made_it(model: edx.Model, tmp_path: Path) -> None:
+    """An abscess in a patient with myeloma names the record as what misled."""
+    path = tmp_path / "trap.yaml"
+    path.write_text(
+        "id: trap\nfinal_cause: abscess\ntrap: a record that misleads\n"
+        "findings: {age_years: 67, known_myeloma: present, fever: present,"
+        " bone_destruction: present, m_protein: present}\n",
+        encoding="utf-8",
+    )
+    report = validate(model, path, bootstrap=5)
+    (miss,) = trace_misses(model, report, "base_rates")
+    assert miss["trap"] == "a record that misleads"
+    assert miss["leading_cause"] == "myeloma"
+    assert "known_myeloma" in {one["finding"] for one in miss["against"]}
+    assert "fever" in {one["finding"] for one in miss["for"]}
+    for one in (*miss["against"], *miss["for"]):
+        assert all(model.literature.figure(row).variable for row in one["rows"])
 
 
 def test_reports_on_different_patients_are_not_compared(toy: Any, toy_file: Path) -> None:

@@ -230,9 +230,7 @@ def test_sampled_posteriors_are_those_of_the_engine(model: edx.Model) -> None:
     panel = model.tests["history_review"]
     found = outcomes(model, BLEEDING_BOY, ("etiology",), panel)
     for row in (0, 17, 500):
-        seen = {
-            f: model.variables[f].states[found.states[i][row]] for i, f in enumerate(panel)
-        }
+        seen = {f: model.variables[f].states[found.states[i][row]] for i, f in enumerate(panel)}
         posterior = model.run(model.read_evidence({**BLEEDING_BOY, **seen})).posterior[0]
         assert found.target[row] == pytest.approx(posterior, abs=1e-9)
 

@@ -381,14 +381,13 @@ def compare(
     posterior, _ = _subsets(model, read, names, kept)
     odds = DECIBANS * log_odds(posterior, [a], [b])
     marginals = cause_marginals(model)
+    shares = {c: {name: table[c] for name, table in marginals.items()} for c in (a, b)}
     findings = []
     for i, name in enumerate(names):
         weights = np.asarray(read.likelihoods[name], dtype=float)
         weights = weights / weights.max()
         p_a, p_b = (float(marginals[name][cause] @ weights) for cause in (a, b))
-        behind = {
-            cause: _columns_behind(model, name, cause) for cause in (a, b)
-        }
+        behind = {cause: _columns_behind(model, name, shares[cause]) for cause in (a, b)}
         spread = math.sqrt(
             sum(
                 (1 - p) / max(p, 1e-12) / (_patients(behind[cause]) + 1)
@@ -421,9 +420,13 @@ def compare(
     }
 
 
-def _columns_behind(model: Model, finding: str, cause: int) -> list[dict[str, Any]]:
-    """Pooled columns of a finding that matter in patients with a cause, weightiest first."""
-    shares = _state_shares(model, cause)
+def _columns_behind(
+    model: Model, finding: str, shares: Mapping[str, Array]
+) -> list[dict[str, Any]]:
+    """Pooled columns of a finding that matter in patients with a cause, weightiest first.
+
+    ``shares`` holds P(variable | cause) of every variable.
+    """
     result = []
     for (variable, given, state, context), pooled in model.built.columns.items():
         if variable != finding or given not in shares:
@@ -435,13 +438,6 @@ def _columns_behind(model: Model, finding: str, cause: int) -> list[dict[str, An
         if weight >= RELEVANT:
             result.append(_column(model, pooled, given, state, context, weight))
     return sorted(result, key=lambda column: -float(str(column["weight"])))
-
-
-def _state_shares(model: Model, cause: int) -> dict[str, Array]:
-    """P(variable | cause) of every variable before any evidence."""
-    from epidural_dx.analysis.validation import cause_marginals
-
-    return {name: table[cause] for name, table in cause_marginals(model).items()}
 
 
 def _column(

@@ -119,6 +119,8 @@ class ValidationReport:
     causes : tuple of str
         The classes, in the order of every array.
     cases : tuple of ScoredCase
+    evidence : tuple of Evidence
+        What was known of each before the decisive stage.
     skipped : tuple of (str, str)
         Name of a case that could not be scored, and why.
     priors : mapping of str to ndarray
@@ -138,6 +140,7 @@ class ValidationReport:
     model: Mapping[str, str]
     causes: tuple[str, ...]
     cases: tuple[ScoredCase, ...]
+    evidence: tuple[Evidence, ...]
     skipped: tuple[tuple[str, str], ...]
     priors: Mapping[str, Array]
     forecasts: Mapping[tuple[str, str], Array]
@@ -389,16 +392,24 @@ class ValidationReport:
         return result
 
     def comparison_rows(self) -> list[dict[str, Any]]:
-        """Compare the model with each baseline: paired bootstrap of the log score."""
+        """Compare the model with each baseline: paired bootstrap of the log score.
+
+        Returns
+        -------
+        list of dict
+            ``prior``, ``score`` (final_cause, or acceptable for all acceptable causes together),
+            ``first``, ``second``, and the fields of `Difference`.
+        """
         return [
             {
                 "prior": prior,
+                "score": "acceptable" if union else "final_cause",
                 "first": "model",
                 "second": method,
                 **asdict(
                     paired_difference(
-                        self.log_scores(prior),
-                        self.log_scores(prior, method),
+                        self.log_scores(prior, union=union),
+                        self.log_scores(prior, method, union=union),
                         times=self.bootstrap,
                         seed=self.seed,
                         confidence=self.confidence,
@@ -407,6 +418,7 @@ class ValidationReport:
             }
             for prior in PRIORS
             for method in METHODS[1:]
+            for union in (False, True)
         ]
 
     def to_dict(self) -> dict[str, Any]:
@@ -518,6 +530,7 @@ def validate(
         },
         causes=model.causes,
         cases=scored,
+        evidence=tuple(one.scored_evidence for one in staged),
         skipped=skipped,
         priors=priors,
         forecasts=forecasts,
@@ -569,6 +582,61 @@ def compare_reports(
         times=times,
         seed=seed,
     )
+
+
+def trace_misses(
+    model: Model, report: ValidationReport, prior: str = "mix", *, findings: int = 4
+) -> list[dict[str, Any]]:
+    """Say which findings kept the true cause from leading, for every patient where it does not.
+
+    Parameters
+    ----------
+    model : Model
+        The one that was validated.
+    report : ValidationReport
+    prior : str
+        See `PRIORS`; decides who leads.
+    findings : int
+        How many findings to name on either side.
+
+    Returns
+    -------
+    list of dict
+        The row of the patient (`ValidationReport.case_rows`), worst first, with ``trap``,
+        ``against`` and ``for``: findings with ``decibans`` of the true cause over the leader (leave
+        one out), their marginal ``likelihood_ratio``, the ``grade`` of the column that speaks for
+        the true cause and its literature ``rows``.
+    """
+    from epidural_dx.analysis.explanation import compare
+
+    position = {case.name: i for i, case in enumerate(report.cases)}
+    result = []
+    for row in report.case_rows(prior):
+        if row["rank"] == 1:
+            continue
+        i = position[row["case"]]
+        found = compare(model, report.evidence[i], row["final_cause"], row["leading_cause"])
+        told = [
+            {
+                "finding": one["finding"],
+                "text": one["text"],
+                "decibans": one["decibans"],
+                "likelihood_ratio": one["likelihood_ratio"],
+                "grade": one["sources_a"][0]["grade"] if one["sources_a"] else None,
+                "rows": one["sources_a"][0]["rows"] if one["sources_a"] else [],
+            }
+            for one in found["findings"]
+        ]
+        told.sort(key=lambda one: float(one["decibans"]))
+        result.append(
+            {
+                **row,
+                "trap": report.cases[i].trap,
+                "against": [one for one in told if one["decibans"] < 0][:findings],
+                "for": [one for one in reversed(told) if one["decibans"] > 0][:findings],
+            }
+        )
+    return result
 
 
 # ------------------------------------------------------------------- posteriors
@@ -824,7 +892,7 @@ def text_report(report: ValidationReport, prior: str = "mix") -> str:
     ]
     for row in report.comparison_rows():
         parts.append(
-            f"{row['prior']}: model minus {row['second']}: {row['mean']:+.3f} "
+            f"{row['prior']}, {row['score']}: model minus {row['second']}: {row['mean']:+.3f} "
             f"[{row['lower']:+.3f}, {row['upper']:+.3f}] nats per patient; better in "
             f"{row['better']}, worse in {row['worse']}"
         )

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from epidural_dx.cli.inputs import open_model
+import numpy as np
+
+from epidural_dx.cli.inputs import cases_folder, open_model
 from epidural_dx.cli.output import (
     indented,
     make_console,
@@ -20,6 +22,7 @@ from epidural_dx.cli.output import (
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from epidural_dx.model import Model
     from epidural_dx.network.coverage import Coverage, WeakSpot
 
 GRADES = ("counted", "estimated", "expert", "assumed")
@@ -68,6 +71,7 @@ def run(*, as_json: bool, model_options: Mapping[str, Any]) -> None:
             "literature_rows": len(catalog.rows),
             "sources": len(catalog.sources),
             "multiply_adds": model.plan.multiply_adds(),
+            "multiply_adds_of_patients": _work_of_patients(model),
         },
         "coverage": total_coverage(built).as_dict(),
         "by_cause": [c.as_dict() for c in coverage_by_cause(built)],
@@ -84,7 +88,7 @@ def run(*, as_json: bool, model_options: Mapping[str, Any]) -> None:
                 "fitted": c.used,
                 "rows": list(c.rows),
             }
-            for c in built.checks
+            for c in sorted(built.checks, key=lambda c: (not c.used, c.cause, c.given))
         ],
         "scenarios": shares,
         "without_effect": [
@@ -105,6 +109,24 @@ def run(*, as_json: bool, model_options: Mapping[str, Any]) -> None:
     _print_unused(console, document["without_effect"])
 
 
+def _work_of_patients(model: Model) -> dict[str, int]:
+    """Multiply-adds of one answer for every published patient, all findings known."""
+    from epidural_dx.clinical.case import read_case
+
+    folder = cases_folder()
+    counts = {}
+    for path in sorted(folder.glob("*.yaml")) if folder else ():
+        case = read_case(path)
+        evidence = model.read_evidence(case.evidence(canonical=model.canonical_name).raw)
+        observed = [
+            position
+            for position, weights in model.arrays(evidence).items()
+            if np.count_nonzero(weights) == 1
+        ]
+        counts[path.stem] = model.plan.multiply_adds(observed=observed)
+    return counts
+
+
 def _print_head(console: Console, document: Mapping[str, Any]) -> None:
     size, coverage = document["size"], document["coverage"]
     console.print(text(f"epidural-dx {document['model']['version']}", "bold"))
@@ -118,7 +140,11 @@ def _print_head(console: Console, document: Mapping[str, Any]) -> None:
         ("tests", size["tests"]),
         ("published figures", size["literature_rows"]),
         ("sources", size["sources"]),
-        ("multiply-adds of one answer", size["multiply_adds"]),
+        ("multiply-adds before any finding", size["multiply_adds"]),
+        *(
+            (f"  {name}", count)
+            for name, count in sorted(size["multiply_adds_of_patients"].items())
+        ),
         ("pooled columns", coverage["columns"]),
         *((f"  {grade}", coverage[grade]) for grade in GRADES),
     ):

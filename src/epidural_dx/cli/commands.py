@@ -124,7 +124,7 @@ def next_tests(
     ] = None,
     by: Annotated[
         str,
-        typer.Option("--by", metavar="ORDER", help="information, or information_per_cost."),
+        typer.Option("--by", metavar="ORDER", help="information, information_per_cost or value."),
     ] = "information",
     set: Set = None,
     stage: Stage = None,

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from epidural_dx.cli.inputs import StageEvidence, open_case, open_model, stage_evidence
+from epidural_dx.cli.inputs import (
+    StageEvidence,
+    open_case,
+    open_model,
+    stage_evidence,
+    with_case_scenario,
+)
 from epidural_dx.cli.output import make_console, print_json, waiting
 from epidural_dx.cli.showing import print_answer, stage_changes
-from epidural_dx.errors import CaseError
 
 if TYPE_CHECKING:
     from epidural_dx.answer import Answer
@@ -36,7 +41,7 @@ def run(
         Bad input.
     """
     case = open_case(name)
-    model = open_model(**_with_scenario(model_options, case))
+    model = open_model(**with_case_scenario(model_options, case))
     stages = stage_evidence(model, case, settings, stage)
     wanted = stages if all_stages else stages[-2:]
     answers = [
@@ -47,16 +52,6 @@ def run(
         _print_documents(model, case, answers, all_stages=all_stages, with_tests=with_tests)
     else:
         _print_for_people(case, answers, all_stages=all_stages, with_tests=with_tests)
-
-
-def _with_scenario(options: Mapping[str, Any], case: Case) -> dict[str, Any]:
-    """The scenario of the command, else the case's own."""
-    own = case.about.get("scenario")
-    if options["scenario"] is not None or own is None:
-        return dict(options)
-    if not isinstance(own, str):
-        raise CaseError(f"scenario {own!r} is not a name", value=own, where=case.origin)
-    return {**options, "scenario": own}
 
 
 def _print_documents(

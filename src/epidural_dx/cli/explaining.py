@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from epidural_dx.cli.diagnosing import _with_scenario
-from epidural_dx.cli.inputs import open_case, open_model, stage_evidence
+from epidural_dx.cli.inputs import open_case, open_model, stage_evidence, with_case_scenario
 from epidural_dx.cli.output import (
     bar,
     indented,
@@ -38,7 +37,7 @@ def run(
     from epidural_dx.analysis.explanation import leave_one_out
 
     case = open_case(name)
-    model = open_model(**_with_scenario(model_options, case))
+    model = open_model(**with_case_scenario(model_options, case))
     last = stage_evidence(model, case, settings, stage)[-1]
     answer = model.diagnose(last.evidence, where=case.where(last.name) if last.name else None)
     with waiting("Weighing the findings"):

@@ -67,6 +67,22 @@ def open_model(
         return load_model(networks, priors, scenario or DEFAULT_SCENARIO, mix, backend=backend)
 
 
+def with_case_scenario(options: Mapping[str, Any], case: Case) -> dict[str, Any]:
+    """Return the options of the command, with the case's own scenario where it names none.
+
+    Raises
+    ------
+    CaseError
+        The case's scenario is not a name.
+    """
+    own = case.about.get("scenario")
+    if options["scenario"] is not None or own is None:
+        return dict(options)
+    if not isinstance(own, str):
+        raise CaseError(f"scenario {own!r} is not a name", value=own, where=case.origin)
+    return {**options, "scenario": own}
+
+
 def read_cause_mix(path: Path) -> dict[str, float]:
     """Read shares of causes from a YAML or JSON mapping.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from epidural_dx.cli.inputs import open_model
 from epidural_dx.cli.output import (
     bar,
     indented,
@@ -15,7 +16,6 @@ from epidural_dx.cli.output import (
     print_json,
     text,
 )
-from epidural_dx.cli.inputs import open_model
 from epidural_dx.cli.showing import amount, words
 from epidural_dx.errors import EvidenceError
 

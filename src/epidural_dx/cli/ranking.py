@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from epidural_dx.cli.diagnosing import _with_scenario
-from epidural_dx.cli.inputs import open_case, open_model, stage_evidence
+from epidural_dx.cli.inputs import open_case, open_model, stage_evidence, with_case_scenario
 from epidural_dx.cli.output import indented, make_console, print_json, text, waiting
 from epidural_dx.cli.showing import print_tests, print_warnings, stage_line
 from epidural_dx.errors import EvidenceError
+
+#: Tests that tell less than this are only named.
+NEGLIGIBLE = 0.005
 
 
 def run(
@@ -33,7 +35,7 @@ def run(
     from epidural_dx.model import DEFAULT_TARGET
 
     case = open_case(name)
-    model = open_model(**_with_scenario(model_options, case))
+    model = open_model(**with_case_scenario(model_options, case))
     last = stage_evidence(model, case, settings, stage)[-1]
     targets = tuple(_variable(model, t) for t in target) or DEFAULT_TARGET
     answer = model.diagnose(last.evidence, where=case.where(last.name) if last.name else None)
@@ -62,9 +64,16 @@ def run(
     console.print(stage_line(last))
     console.print(text(f"information about {' and '.join(targets)}, by {by}", "dim"))
     console.print()
-    print_tests(console, ranked, title="Tests")
-    if any(row.get("information_error") for row in ranked):
+    telling = [row for row in ranked if row["information_bits"] >= NEGLIGIBLE]
+    print_tests(console, telling, title="Tests")
+    if any(row["standard_error"] for row in telling):
         console.print(indented(text("± standard error of a sampled figure", "dim")))
+    silent = [row["test"] for row in ranked if row["information_bits"] < NEGLIGIBLE]
+    if silent and telling:
+        console.print(
+            indented(text(f"below {NEGLIGIBLE} bits: {', '.join(silent)}", "dim"))
+        )
+        console.print()
     print_warnings(console, answer)
 
 

@@ -237,22 +237,27 @@ def print_tests(
         return
     wide = console.width >= 100
     table = make_table(
-        title, "test", "bits", "hours", *(["USD"] if wide else []), "separates", right=(1, 2)
+        title,
+        *("test", "bits", "hours"),
+        *(("USD", "new lead") if wide else ()),
+        "tells apart (bits)",
+        right=(1, 2, 3, 4) if wide else (1, 2),
     )
-    if wide:
-        table.columns[3].justify = "right"
     for row in tests:
-        allowed = bool(row.get("allowed", True))
-        note = text(separation(row))
-        if not allowed:
-            note.append(("\n" if note else "") + f"not now: {row.get('reason')}", style="yellow")
-        elif row.get("reason"):
-            note.append(("\n" if note else "") + str(row["reason"]), style="dim")
+        allowed = row["allowed"] is True
+        note = text(separation(row)) if allowed else text(str(row["reason"]), "yellow")
+        bits = f"{row['information_bits']:.3f}"
+        if row["standard_error"]:
+            bits += f" ±{row['standard_error']:.3f}"
         table.add_row(
             text(str(row["test"]), "" if allowed else "yellow"),
-            text(f"{row['information_bits']:.3f}"),
-            text(amount(row.get("turnaround_hours"))),
-            *([text(amount(row.get("cost_usd")))] if wide else []),
+            text(bits),
+            text(amount(row["turnaround_hours"])),
+            *(
+                (text(amount(row["cost_usd"])), text(percent(row["changes_lead"])))
+                if wide
+                else ()
+            ),
             note,
         )
     table.columns[0].no_wrap = True
@@ -263,13 +268,9 @@ def print_tests(
 
 
 def separation(row: Mapping[str, Any]) -> str:
-    """Return the causes that a test separates, in words."""
-    found = row.get("separates") or ()
-    if isinstance(found, str):
-        return found
-    return ", ".join(
-        " | ".join(map(str, one)) if isinstance(one, list | tuple) else str(one) for one in found
-    )
+    """Return the pairs of causes that a test tells apart best, with their bits."""
+    pairs = [f"{one['causes']} {one['bits']:.2f}" for one in row["separates"] if one["bits"] >= 0.005]
+    return ", ".join(pairs[:2]) or "–"
 
 
 def amount(value: object) -> str:

@@ -21,6 +21,9 @@ from epidural_dx.inference.network import FloatArray, Network
 
 IntArray = npt.NDArray[np.int64]
 
+#: Largest joint table of a target and the interface of a panel that is kept for other panels.
+INTERFACE_CELLS = 400_000
+
 
 @dataclass(frozen=True, eq=False)
 class Table:
@@ -78,6 +81,7 @@ class EvidenceTables:
                 self._parents[factor.child] = factor.variables[:-1]
                 self._table_of[factor.child] = table
         self._core = self._ancestors(anchors)
+        self._interfaces: dict[tuple[tuple[int, ...], frozenset[int]], Table] = {}
 
     def _ancestors(self, start: Iterable[int]) -> frozenset[int]:
         found: set[int] = set()
@@ -139,15 +143,44 @@ class EvidenceTables:
         other._table_of = stay
         other._potentials = left
         other._core = frozenset()
+        other._interfaces = {}
         return other
 
-    def joint(self, keep: Sequence[int]) -> FloatArray:
+    def focused(self, target: Sequence[int], keep: Iterable[int]) -> list[Table]:
+        """Tables whose product is the joint distribution of a target and some variables.
+
+        As :meth:`relevant`, but everything beyond the interface between the wanted variables and
+        the rest of the network is summed out, once for all questions with that interface.
+        """
+        kept = set(keep)
+        local = [self._table_of[v] for v in sorted(self._ancestors(kept)) if v in self._table_of]
+        rest = [*self._potentials, *self._soft]
+        beyond = {v for t in rest for v in t.variables}
+        scope = {v for t in local for v in t.variables} | kept
+        interface = frozenset((scope & beyond) - set(target))
+        if self._core - self._ancestors(kept):  # tables that evidence has not been summed into
+            return self.relevant({*target, *kept})
+        cells = 1.0
+        for v in interface | set(target):
+            cells *= self.sizes[v]
+        if cells > INTERFACE_CELLS or not set(target) <= beyond:
+            return self.relevant({*target, *kept})
+        key = (tuple(target), interface)
+        if key not in self._interfaces:
+            order = (*target, *sorted(interface))
+            values = multiply_out(eliminate(rest, order, self.sizes), order, self.sizes)
+            self._interfaces[key] = Table(order, values)
+        return [*local, self._interfaces[key]]
+
+    def joint(self, keep: Sequence[int], target: Sequence[int] = ()) -> FloatArray:
         """Return the exact joint distribution of unobserved variables.
 
         Parameters
         ----------
         keep : sequence of int
             Distinct variables without hard evidence.
+        target : sequence of int
+            Those among them that many questions have in common.
 
         Returns
         -------
@@ -155,7 +188,8 @@ class EvidenceTables:
             One axis per variable in the order given; sums to 1 (all zeros for impossible
             evidence).
         """
-        table = multiply_out(eliminate(self.relevant(keep), keep, self.sizes), keep, self.sizes)
+        tables = self.focused(target, set(keep) - set(target)) if target else self.relevant(keep)
+        table = multiply_out(eliminate(tables, keep, self.sizes), keep, self.sizes)
         total = table.sum()
         return table / total if total > 0 else table
 

@@ -11,8 +11,8 @@ Larger ones are split by the chain rule into an exact and a sampled part,
 .. math:: I(T; F) = I(T; F_A) + I(T; F_B | F_A),
 
 with the most informative findings that can be enumerated in A. The rest is an average over
-scrambled Sobol samples of whole outcomes, with the exact posterior of the target for each; several
-independent scramblings give the standard error (Owen 1997).
+Sobol samples of whole outcomes, with the exact posterior of the target for each; several
+independent random shifts of the net give the standard error.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 
@@ -35,14 +36,14 @@ from epidural_dx.inference.network import FloatArray
 #: Panels with at most this many joint outcomes are enumerated.
 EXACT_OUTCOMES = 4096
 
-#: Independent scramblings, and Sobol points in each (a power of two).
-SCRAMBLES = 16
+#: Independent random shifts of the Sobol net, and its points (a power of two).
+SHIFTS = 16
 POINTS = 64
 
 #: Outcomes of the exactly known part of a sampled panel.
 CONTROL_OUTCOMES = 512
 
-#: Seed of the scramblings.
+#: Seed of the shifts.
 SEED = 20_240_229
 
 
@@ -76,6 +77,39 @@ class Outcomes:
     method: str
 
 
+@lru_cache(maxsize=8)
+def shifted_sobol(dimensions: int, points: int) -> FloatArray:
+    """Return several independent random digital shifts of one Sobol net.
+
+    A digital shift adds the same random bits (exclusive or) to all points of a net; each shifted
+    net is uniform, and together they give an estimate of its error (Owen 1997; L'Ecuyer and
+    Lemieux 2002).
+
+    Parameters
+    ----------
+    dimensions : int
+    points : int
+        Points of the net, a power of two.
+
+    Returns
+    -------
+    ndarray, shape (SHIFTS x points, dimensions)
+        In [0, 1), one net after the other.
+    """
+    from scipy.stats import qmc
+
+    bits = 30
+    net = qmc.Sobol(dimensions, scramble=False).random(points)
+    whole = (net * 2.0**bits).astype(np.int64)
+    rng = np.random.default_rng(SEED)
+    shifts = rng.integers(0, 2**bits, size=(SHIFTS, 1, dimensions))
+    fine = rng.random((SHIFTS, points, dimensions))
+    shifted: FloatArray = ((whole[None] ^ shifts) + fine) / 2.0**bits
+    shifted = shifted.reshape(-1, dimensions)
+    shifted.setflags(write=False)
+    return shifted
+
+
 class PanelCalculator:
     """Outcome distributions of panels for one patient and one target.
 
@@ -90,7 +124,9 @@ class PanelCalculator:
     exact_outcomes : int
         Panels with more joint outcomes are sampled.
     points : int
-        Sobol points for each of the scramblings.
+        Points of the Sobol net.
+    draws_of : PanelCalculator, optional
+        Use its samples: another target of the same patient and panels.
     """
 
     def __init__(
@@ -101,11 +137,13 @@ class PanelCalculator:
         *,
         exact_outcomes: int = EXACT_OUTCOMES,
         points: int = POINTS,
+        draws_of: PanelCalculator | None = None,
     ) -> None:
         self.target = tuple(target)
         self.sizes = dict(tables.sizes)
         self.exact_outcomes = exact_outcomes
         self.points = points
+        self._draws_of = draws_of
         self._large = [tuple(p) for p in panels if self._count(p) > exact_outcomes]
         everything = {v for p in panels for v in p} | set(self.target)
         self._tables = tables.shared(everything)
@@ -149,7 +187,8 @@ class PanelCalculator:
         """P(target, panel | evidence), shape (k, outcomes)."""
         extra = tuple(v for v in self.target if v not in panel)
         if len(extra) == len(self.target):
-            return self._tables.joint((*self.target, *panel)).reshape(len(self.prior), -1)
+            joint = self._tables.joint((*self.target, *panel), self.target)
+            return joint.reshape(len(self.prior), -1)
         # A finding that belongs to the target: its axis is repeated as a diagonal.
         joint = self._tables.joint((*extra, *panel))
         shape = [self.sizes[v] for v in self.target]
@@ -180,21 +219,13 @@ class PanelCalculator:
     # -------------------------------------------------------------- sampling
 
     def _draws(self) -> Mapping[int, IntArray]:
-        """Sobol samples of everything that the large panels need, scrambling by scrambling."""
+        """Sobol samples of everything that the large panels need, net by net."""
+        if self._samples is None and self._draws_of is not None:
+            self._samples = self._draws_of._draws()
         if self._samples is None:
-            from scipy.stats import qmc
-
             wanted = {v for p in self._large for v in p} | set(self.target)
             tables = self._tables.relevant(wanted)
-            count = dimensions(tables)
-            uniforms = np.concatenate(
-                [
-                    qmc.Sobol(count, scramble=True, rng=np.random.default_rng(SEED + i)).random(
-                        self.points
-                    )
-                    for i in range(SCRAMBLES)
-                ]
-            )
+            uniforms = shifted_sobol(dimensions(tables), self.points)
             self._samples = draw(tables, self.sizes, self.target, uniforms)
         return self._samples
 
@@ -211,7 +242,7 @@ class PanelCalculator:
         ndarray, shape (outcomes, k)
         """
         return posteriors(
-            self._tables.relevant((*self.target, *panel)),
+            self._tables.focused(self.target, panel),
             dict(zip(panel, states, strict=True)),
             self.target,
             self.sizes,
@@ -240,14 +271,14 @@ class PanelCalculator:
             row = np.ravel_multi_index(tuple(draws[v] for v in known), shape)
             control = divergence(exact.target, self.prior)[row]
         rest = divergence(posterior, self.prior) - control
-        means = rest.reshape(SCRAMBLES, -1).mean(axis=1)
+        means = rest.reshape(SHIFTS, -1).mean(axis=1)
         return Outcomes(
             weights=np.full(len(posterior), 1.0 / len(posterior)),
             target=posterior,
             states=states,
             findings=panel,
             information=max(base + float(means.mean()), base),
-            standard_error=float(means.std(ddof=1) / math.sqrt(SCRAMBLES)),
+            standard_error=float(means.std(ddof=1) / math.sqrt(SHIFTS)),
             method="quasi_monte_carlo",
         )
 

@@ -243,7 +243,7 @@ def rank_tests(
         exact_outcomes=exact_outcomes,
     )
     problem = DecisionProblem(
-        model, tables, catalog, gates, list(at.values()), hours_since_onset, exact_outcomes
+        model, tables, catalog, gates, calculator, list(at.values()), hours_since_onset
     )
     ranked = []
     for test, findings in panels.items():

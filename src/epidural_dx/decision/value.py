@@ -61,12 +61,15 @@ class DecisionProblem:
     tables : EvidenceTables
     catalog : Catalog
     gates : Gatekeeper
+    draws : PanelCalculator or None
+        Where to take the samples of large panels from.
     panels : sequence of tuple of int
         Open findings of the tests that will be asked for.
     hours_since_onset : float, optional
-    exact_outcomes : int
     end : {"value", "low", "high"}
         Which end of the ranges of the utilities to use.
+    exact_outcomes : int, optional
+        Panels with more joint outcomes are sampled; by default as in ``draws``.
     """
 
     def __init__(
@@ -75,10 +78,11 @@ class DecisionProblem:
         tables: EvidenceTables,
         catalog: Catalog,
         gates: Gatekeeper,
+        draws: PanelCalculator | None,
         panels: Sequence[tuple[int, ...]],
         hours_since_onset: float | None = None,
-        exact_outcomes: int = EXACT_OUTCOMES,
         end: str = "value",
+        exact_outcomes: int | None = None,
     ) -> None:
         missing = [v for v in DECISION_VARIABLES if v not in model.variables]
         self.utilities: Utilities | None = None
@@ -100,7 +104,11 @@ class DecisionProblem:
             slice(None) if p in open_ else slice(tables.fixed[p], tables.fixed[p] + 1)
             for p in positions
         )
-        self.calculator = PanelCalculator(tables, open_, panels, exact_outcomes=exact_outcomes)
+        if exact_outcomes is None:
+            exact_outcomes = EXACT_OUTCOMES if draws is None else draws.exact_outcomes
+        self.calculator = PanelCalculator(
+            tables, open_, panels, exact_outcomes=exact_outcomes, draws_of=draws
+        )
         self.harm = self.utilities.harm + np.array(
             [
                 gates.harms(a.as_test)[1] if a.as_test is not None else 0.0

@@ -396,15 +396,15 @@ class TableBuilder:
         return np.stack([base, (1 - weight) * base + weight * sure], axis=-2)
 
     def _make_clot_with_tumor(self, node: Node) -> Array:
+        """Make tissue of the lesion; a clot in infiltrated marrow may hold the tumour's cells."""
         spec = node.table
-        base = self.matrix(node.name, spec["base"])
+        base = self._expand(self.matrix(node.name, spec["given"]), spec["given"], "etiology")
         weight = self.stated_value(spec["weight"], "share", "hematoma", "present")[..., None]
         by = self.states(spec["by"])
         table = np.repeat(base[..., None, :], len(by), axis=-2)
-        for subtype in spec["clots"]:
-            i = self.states(spec["base"]).index(subtype)
+        for i, m in enumerate(self.structure.mechanisms.values()):
             for j, state in enumerate(by):
-                if state in spec["states"]:
+                if m.cause in spec["clots"] and state in spec["states"]:
                     sure = self._sure(node, spec["states"][state])
                     table[..., i, j, :] = (1 - weight) * base[..., i, :] + weight * sure
         return table
@@ -430,24 +430,26 @@ class TableBuilder:
         return formulas.isth_score()
 
     def _make_cytopenia_report(self, node: Node) -> Array:
-        error = self.stated_value("report_error", node.name, "any", "error")
-        lines = np.zeros((*(len(self.states(p)) for p in node.parents), len(node.states)))
-        for index in np.ndindex(lines.shape[:-1]):
-            h, p, w = (self.states(v)[i] for v, i in zip(node.parents, index, strict=True))
-            anemia, thrombocytopenia = h.endswith("anemia"), "low" in p
-            if anemia and thrombocytopenia and w == "low":
-                shown = {"pancytopenia": 1.0}
-            elif anemia and thrombocytopenia:
-                shown = node.table["two_lines"]
+        """Make the pattern that a report names after two counts, with a share of wrong names."""
+        spec = node.table
+        error = self.stated_value("report_error", node.name, "any", "error")[..., None]
+        table = np.empty(
+            (*self.lead, *(len(self.states(p)) for p in node.parents), len(node.states))
+        )
+        for index in np.ndindex(*(len(self.states(p)) for p in node.parents)):
+            h, p = (self.states(v)[i] for v, i in zip(node.parents, index, strict=True))
+            anemia, thrombocytopenia = h in spec["anemia"], p in spec["thrombocytopenia"]
+            if anemia and thrombocytopenia:
+                shown = spec["both"]
             elif anemia:
                 shown = {"isolated_anemia": 1.0}
             elif thrombocytopenia:
                 shown = {"thrombocytopenia": 1.0}
             else:
                 shown = {"none": 1.0}
-            lines[index] = [shown.get(s, 0.0) for s in node.states]
-        error = error[..., None, None, None, None]
-        return np.asarray((1 - error) * lines + error / len(node.states))
+            named = np.array([shown.get(s, 0.0) for s in node.states])
+            table[(..., *index, slice(None))] = (1 - error) * named + error / len(node.states)
+        return table
 
     def _make_record(self, node: Node) -> Array:
         spec = node.table

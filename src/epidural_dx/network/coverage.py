@@ -165,7 +165,10 @@ def weakest_spots(
                 use=chance * information[variable],
             )
         )
-    return sorted(spots, key=lambda s: (-s.weakness, s.variable, s.given, s.state))[:count]
+    spots.sort(key=lambda s: (-s.weakness, s.variable, s.given, s.state, s.context))
+    # the shares of one distribution (prevalences) are one spot
+    first = {(s.variable, s.given, s.state): s for s in reversed(spots)}
+    return [s for s in spots if first[s.variable, s.given, s.state] is s][:count]
 
 
 def _coverage(name: str, columns: Iterable[Any]) -> Coverage:
