@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,12 @@ import epidural_dx as edx
 from epidural_dx.literature.base import LiteratureBase, read_literature
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# Compiled models of the tests are kept apart from the user's own; the workers of one session
+# inherit the folder, so that each model is compiled once.
+if "EPIDURAL_DX_CACHE" not in os.environ:
+    _cache = tempfile.TemporaryDirectory(prefix="epidural-dx-tests-")
+    os.environ["EPIDURAL_DX_CACHE"] = _cache.name
 
 # The same examples in every run; no deadline, since the first call of a compiled engine is slow.
 settings.register_profile("epidural_dx", derandomize=True, deadline=None, database=None)
@@ -45,25 +51,14 @@ def literature(priors: Path) -> LiteratureBase:
     return read_literature(priors)
 
 
-@pytest.fixture(scope="session", autouse=True)
-def cache_of_the_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Keep compiled models of the tests apart from the user's own."""
-    with pytest.MonkeyPatch.context() as patch:
-        base = tmp_path_factory.getbasetemp()
-        # the workers of one session share what one of them has compiled
-        folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "compiled-models"
-        patch.setenv("EPIDURAL_DX_CACHE", str(folder))
-        yield folder
-
-
 @pytest.fixture(scope="session")
-def model(cache_of_the_session: Path) -> edx.Model:
+def model() -> edx.Model:
     """Load the model of adults in general."""
     return edx.load_model()
 
 
 @pytest.fixture(scope="session")
-def child_model(cache_of_the_session: Path) -> edx.Model:
+def child_model() -> edx.Model:
     """Load the model of children."""
     return edx.load_model(scenario="child")
 

@@ -236,7 +236,7 @@ def answer_from(model: Model, evidence: Evidence, result: Result) -> Answer:
     """Wrap the engine's result for one patient, with its warnings."""
     assert result.marginals is not None
     marginals = {n: result.marginals[i][0] for i, n in enumerate(model.variables)}
-    log_evidence = float(result.log_evidence[0])
+    log_evidence = model.log_probability(float(result.log_evidence[0]))
     return Answer(
         model=model,
         evidence=evidence,

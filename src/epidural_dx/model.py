@@ -156,6 +156,15 @@ class Model:
         return Engine(self._compiled.plan, self.backend)
 
     @cached_property
+    def _log_lesion(self) -> float:
+        """Logarithm of the weight of everything: what the rates leave of 1 before any evidence."""
+        return float(self.engine.run({}, want=()).log_evidence[0])
+
+    def log_probability(self, log_evidence: float) -> float:
+        """Turn the engine's log evidence into log P(evidence | a lesion exists)."""
+        return log_evidence - self._log_lesion
+
+    @cached_property
     def literature(self) -> LiteratureBase:
         """The literature base behind the numbers (read on first use)."""
         from epidural_dx.literature.base import read_literature
@@ -316,7 +325,7 @@ class Model:
             etiology=result.marginals[self._position["etiology"]][0],
             lesion_cause=result.posterior[0],
             information=result.information[0],
-            log_evidence=float(result.log_evidence[0]),
+            log_evidence=self.log_probability(float(result.log_evidence[0])),
         )
 
     def diagnose(self, evidence: RawEvidence | Evidence, *, where: str | None = None) -> Answer:
@@ -437,7 +446,8 @@ class Model:
         cause_of = np.array([self.causes.index(m.cause) for m in self.mechanisms])
         causes = np.zeros((len(rows), len(self.causes)))
         np.add.at(causes.T, cause_of, result.posterior.T)
-        table = np.column_stack([causes, result.posterior, result.log_evidence])
+        log_evidence = result.log_evidence - self._log_lesion
+        table = np.column_stack([causes, result.posterior, log_evidence])
         return pd.DataFrame(table, index=frame.index, columns=[*columns, "log_evidence"])
 
     def to_pgmpy(self, form: str = "selection") -> DiscreteBayesianNetwork:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import csv
 import dataclasses
 import math
 from pathlib import Path
@@ -23,6 +24,8 @@ from epidural_dx.analysis.literature_check import (
     read_reasons,
     retrospective,
     summary,
+    text_report,
+    write_rows,
 )
 from epidural_dx.errors import ModelError
 from epidural_dx.literature.rows import Figure
@@ -209,6 +212,28 @@ def test_retrospective_shares_are_answers_of_the_model(
     known = found["anticoagulant in hematoma"]
     assert known["implied"] == pytest.approx(float(answer.marginals["anticoagulant_use"][1]))
     assert "hematoma_and_hemostasis-017" in {figure["id"] for figure in known["published"]}
+
+
+def test_the_report_shows_every_notable_deviation(
+    model: edx.Model, rows: list[dict[str, Any]]
+) -> None:
+    """The text names each figure that deviates by two or more, and no other, with its reason."""
+    told = text_report(model, rows).split("published  implied  figure")[1]
+    large = {row["id"] for row in rows if row["z"] is not None and abs(row["z"]) >= 2}
+    assert all(f"  {name}  " in told for name in large)
+    assert len(told.strip().splitlines()) - 1 == len(large)
+
+
+def test_rows_can_be_written_and_read_back(tmp_path: Path, rows: list[dict[str, Any]]) -> None:
+    """The table survives a round trip through CSV."""
+    path = tmp_path / "check.csv"
+    write_rows(rows, path)
+    with path.open(encoding="utf-8", newline="") as handle:
+        found = list(csv.DictReader(handle))
+    assert [row["id"] for row in found] == [row["id"] for row in rows]
+    assert [row["states"].split("|") for row in found] == [
+        list(row["states"]) or [""] for row in rows
+    ]
 
 
 def test_shares_of_causes_by_scenario_sum_to_one(model: edx.Model) -> None:

@@ -1,6 +1,11 @@
 """Laws that hold for every network and every evidence."""
 
+import os
 import pickle
+import subprocess
+import sys
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -290,6 +295,82 @@ def test_cheap_question_agrees_with_the_full_one(backend: str) -> None:
         np.testing.assert_allclose(full.posterior, cheap.posterior, atol=1e-14)
         np.testing.assert_allclose(full.log_evidence, cheap.log_evidence, atol=1e-12)
         assert cheap.joints is None
+
+
+def test_one_engine_serves_many_threads() -> None:
+    """Threads that share an engine get what each would get alone."""
+    made = synthetic_module().build()
+    engine = Engine(compile_network(made.network, made.names["lesion_cause"], tries=3))
+    rng = np.random.default_rng(5)
+    cases = [synthetic_module().random_case(made, rng, 6) for _ in range(24)]
+    alone = [engine.run(case).joints.stack for case in cases]
+    with ThreadPoolExecutor(4) as pool:
+        shared = list(pool.map(lambda case: engine.run(case).joints.stack, cases))
+    for a, b in zip(alone, shared, strict=True):
+        assert np.array_equal(a, b)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_an_engine_works_after_a_fork() -> None:
+    """A forked child, of a parent that has run batches in threads, gives the same answer."""
+    made = synthetic_module().build()
+    engine = Engine(compile_network(made.network, made.names["lesion_cause"], tries=3), threads=2)
+    age = made.names["age_group"]
+    expected = engine.run({age: np.arange(200) % 4}, want=()).posterior
+    reader, writer = os.pipe()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        got = engine.run({age: np.arange(200) % 4}, want=()).posterior
+        os.write(writer, b"1" if np.array_equal(got, expected) else b"0")
+        os._exit(0)
+    os.waitpid(child, 0)
+    assert os.read(reader, 1) == b"1"
+    os.close(reader)
+    os.close(writer)
+
+
+def test_without_numba_the_engine_falls_back_to_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The backend "auto" is numpy when numba is missing, and asking for numba says so."""
+    monkeypatch.setitem(sys.modules, "numba", None)
+    plan = compile_network(Network((2,), (Factor((0,), np.array([0.5, 0.5]), 0),)), 0)
+    assert Engine(plan).backend == "numpy"
+    with pytest.raises(ImportError, match="fast"):
+        Engine(plan, backend="numba")
+
+
+def test_importing_the_package_compiles_and_imports_no_numba() -> None:
+    """The interpreter is loaded with the first question, not with the import."""
+    code = "import sys, epidural_dx.inference; print('numba' in sys.modules)"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert answer.stdout.strip() == "False", answer.stderr
+
+
+@both
+def test_a_kernel_is_not_used_where_evidence_is(backend: str) -> None:
+    """Subtrees are answered by shortcuts or by walking; both agree, whatever is observed."""
+    made = synthetic_module().build(seed=3)
+    names = made.names
+    plan = compile_network(
+        made.network, names["lesion_cause"],
+        usually_observed=(names["age_group"], names["sex"]), tries=4,
+    )
+    assert plan.programs[0].kernels
+    engine = Engine(plan, backend=backend)
+    # A bank of two equal draws never uses kernels.
+    same = [np.stack([f.table, f.table]) for f in made.network.factors]
+    bank = engine.bank(same)
+    rng = np.random.default_rng(8)
+    for count in (0, 0, 1, 2, 4, 8, 16):
+        case = synthetic_module().random_case(made, rng, count)
+        if count == 0:
+            case.pop(names["sex"])
+        with_kernels, walked = engine.run(case), engine.run(case, bank=bank)
+        for d in range(2):
+            np.testing.assert_allclose(
+                with_kernels.joints.stack[0], walked.joints.stack[0, d], atol=1e-12
+            )
 
 
 def test_plans_are_deterministic_and_survive_pickling() -> None:

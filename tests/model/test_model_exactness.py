@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pyagrum
 import pytest
-from patients import seeded
+from random_patients import seeded
 
 import epidural_dx as edx
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from patients import findings, observable
+from random_patients import findings, observable
 
 import epidural_dx as edx
 
@@ -164,6 +164,28 @@ def test_the_main_job_agrees_with_the_answer(patient: dict[str, Any]) -> None:
     assert result.information.min() >= -1e-12
     entropy = -float(sum(p * np.log2(p) for p in result.lesion_cause if p > 0))
     assert result.information.max() <= entropy + 1e-9
+
+
+@pytest.mark.parametrize("age", MODEL.variables["age_group"].states)
+@pytest.mark.parametrize(
+    ("infiltration", "disease"),
+    [
+        ("melanoma", "melanoma_stage"),
+        ("leukemia", "blood_disorder"),
+        ("lymphoma", "blood_disorder"),
+        ("carcinoma", "solid_tumor"),
+    ],
+)
+def test_a_tumor_in_the_marrow_is_the_patients_tumor(
+    age: str, infiltration: str, disease: str
+) -> None:
+    """The trace that stands for "never" is no second source of the rarest diseases.
+
+    A marrow that holds melanoma belongs to a patient with melanoma, at every age; a floor of the
+    order of the disease's own prevalence would cut the marrow from the skin.
+    """
+    answer = MODEL.diagnose({"age_group": age, "marrow_infiltration": infiltration})
+    assert answer.marginals[disease][0] < 0.01
 
 
 # ---------------------------------------------------------------- monotone

@@ -133,7 +133,5 @@ def test_given_values_replace_the_pooled_means(
     cyst = structure.nodes["lesion_subtype"].states.index("cyst")
     assert changed.tables["t1_signal"][cyst] == pytest.approx(other)
     rest = np.arange(len(model.built.tables["t1_signal"])) != cyst
-    assert np.array_equal(
-        changed.tables["t1_signal"][rest], model.built.tables["t1_signal"][rest]
-    )
+    assert np.array_equal(changed.tables["t1_signal"][rest], model.built.tables["t1_signal"][rest])
     assert np.array_equal(changed.weights, model.built.weights)

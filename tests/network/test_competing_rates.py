@@ -35,7 +35,7 @@ def test_an_excess_is_the_total_minus_the_baseline() -> None:
 
 
 def test_drivers_that_coexist_are_not_counted_twice() -> None:
-    """a + b/2 = 8 and a/5 + b = 5 give a = 55/9 and b = 34/9."""
+    """The equations a + b/2 = 8 and a/5 + b = 5 give a = 55/9 and b = 34/9."""
     exposure = np.array([[1.0, 0.5], [0.2, 1.0]])
     found = solve_excess(np.array([10.0, 6.0]), np.array([2.0, 1.0]), exposure)
     assert found == pytest.approx([55 / 9, 34 / 9])
@@ -59,7 +59,9 @@ def test_rates_are_pooled_on_the_logarithmic_scale() -> None:
 
 def figure(rate: float, scenario: str = "", use: str = "fit", id: str = "r") -> RateFigure:
     """Make a rate of abscess in people with diabetes."""
-    return RateFigure(id, "abscess", "diabetes", "present", "", "total", rate, scenario, use, "", "")
+    return RateFigure(
+        id, "abscess", "diabetes", "present", "", "total", rate, scenario, use, "", ""
+    )
 
 
 def test_figures_of_a_setting_replace_the_general_ones() -> None:
@@ -88,9 +90,7 @@ def test_figures_to_compare_are_not_fed_in() -> None:
         ({"source_id": ""}, "the rate has no source_id"),
     ],
 )
-def test_a_wrong_rate_names_its_line(
-    tmp_path: Path, cells: dict[str, str], sentence: str
-) -> None:
+def test_a_wrong_rate_names_its_line(tmp_path: Path, cells: dict[str, str], sentence: str) -> None:
     """A rate that is no positive number, has no use or no source is one sentence."""
     row = {"id": "rate-1", "cause": "abscess", "rate_per_100k_year": "3", "use": "fit"}
     row = {**row, "source_id": "expert_a", **cells}
@@ -126,7 +126,9 @@ def test_expectations_over_the_population_by_hand(tmp_path: Path) -> None:
     (tmp_path / "small.yaml").write_text(SMALL, encoding="utf-8")
     population = Population(read_structure(tmp_path), tables)
     by_age, by_drug = np.array([1.0, 3.0]), np.array([2.0, 5.0])
-    weights = {(a, d): [0.7, 0.3][a] * [[0.9, 0.1], [0.6, 0.4]][a][d] for a in (0, 1) for d in (0, 1)}
+    weights = {
+        (a, d): [0.7, 0.3][a] * [[0.9, 0.1], [0.6, 0.4]][a][d] for a in (0, 1) for d in (0, 1)
+    }
     total = sum(p * by_age[a] * by_drug[d] for (a, d), p in weights.items())
     factors = {"age": by_age, "drug": by_drug}
     assert population.expectation(factors, {}) == pytest.approx(total)
@@ -150,11 +152,7 @@ def test_fitted_rates_give_back_their_figures(model: edx.Model, priors: Path) ->
     """
     checks = [c for c in model.built.checks if c.used]
     assert len(checks) > 30
-    two_kinds = {
-        (f.cause, f.given, f.state)
-        for f in read_rates(priors)
-        if f.kind == "known"
-    }
+    two_kinds = {(f.cause, f.given, f.state) for f in read_rates(priors) if f.kind == "known"}
     for check in checks:
         off = abs(math.log(check.implied / check.figure))
         allowed = math.log(1.35) if (check.cause, check.given, check.state) in two_kinds else 0.01
@@ -237,9 +235,7 @@ class Enumeration:
 
     def weight(self, m: int) -> float:
         """Sum over conditions c and findings of P(c, findings | m) lambda_m(c)."""
-        factors = {
-            v: table[m] for v, table in self.selection.items() if len(set(table[m])) > 1
-        }
+        factors = {v: table[m] for v, table in self.selection.items() if len(set(table[m])) > 1}
         constant = self.weights[m]
         for variable, table in self.selection.items():
             if variable not in factors:
@@ -293,9 +289,7 @@ def test_the_posterior_is_the_sum_of_the_enumerated_rates(
     """Engine, pyAgrum and a plain sum of P(c) times the rates agree on every mechanism to 1e-9."""
     evidence = EVIDENCE[name]
     enumeration = Enumeration(model, evidence)
-    chosen = [
-        i for i, m in enumerate(enumeration.mechanisms) if m.cause in SUBMODEL_CAUSES
-    ]
+    chosen = [i for i, m in enumerate(enumeration.mechanisms) if m.cause in SUBMODEL_CAUSES]
     assert len(chosen) > 15
     sums = np.array([enumeration.weight(m) for m in chosen])
     assert np.count_nonzero(sums) > 15

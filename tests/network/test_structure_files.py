@@ -25,13 +25,19 @@ variables:
     states: [early, late, abscess]
     parents: [etiology]
     table: {method: lesion_subtype}
-  diabetes: {label: Diabetes, group: history, states: [absent, present], table: {method: prevalence}}
-  fever: {label: Fever, group: symptom, states: [absent, present], parents: [lesion_subtype, diabetes], table: {method: pooled}}
+  diabetes: {group: history, states: [absent, present], table: {method: prevalence}}
+  fever:
+    {label: Fever, group: symptom, states: [absent, present],
+    parents: [lesion_subtype, diabetes], table: {method: pooled}}
 """
 MECHANISMS = """\
 mechanisms:
   clot: {cause: hematoma, driver: none, rate: {kind: baseline}}
-  pus: {cause: abscess, driver: diabetes, rate: {kind: excess, given: diabetes, state: present}, requires: {diabetes: [present]}}
+  pus:
+    cause: abscess
+    driver: diabetes
+    rate: {kind: excess, given: diabetes, state: present}
+    requires: {diabetes: [present]}
 subtypes:
   hematoma: {early: phase, late: phase}
 """
@@ -78,7 +84,7 @@ def test_a_sound_folder_is_read(folder: Path) -> None:
     assert (structure.nodes["fever"].file, structure.nodes["fever"].line) == ("a.yaml", 16)
 
 
-ROW = "  fever: {label: Fever, group: symptom, states: [absent, present], "
+ROW = "    {label: Fever, group: symptom, states: [absent, present],"
 
 
 @pytest.mark.parametrize(
@@ -159,12 +165,18 @@ ROW = "  fever: {label: Fever, group: symptom, states: [absent, present], "
         ),
         (
             "a",
-            "  diabetes: {label",
-            "  fever: {label",
+            "  diabetes: {group",
+            "  fever: {group",
             "the key 'fever' stands twice",
             ("a.yaml", 16, None),
         ),
-        ("a", "variables:", "variable:", "unknown section 'variable'", ("a.yaml", None, "variable")),
+        (
+            "a",
+            "variables:",
+            "variable:",
+            "unknown section 'variable'",
+            ("a.yaml", None, "variable"),
+        ),
         (
             "a",
             "  etiology: {",
@@ -172,7 +184,13 @@ ROW = "  fever: {label: Fever, group: symptom, states: [absent, present], "
             "the variable 'etiology' is missing",
             (None, None, "etiology"),
         ),
-        ("b", "cause: hematoma", "cause: hematome", "did you mean 'hematoma'?", ("b.yaml", 2, "clot")),
+        (
+            "b",
+            "cause: hematoma",
+            "cause: hematome",
+            "did you mean 'hematoma'?",
+            ("b.yaml", 2, "clot"),
+        ),
         (
             "b",
             "requires: {diabetes: [present]}",

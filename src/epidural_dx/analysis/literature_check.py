@@ -37,6 +37,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from epidural_dx.analysis.validation import aligned
 from epidural_dx.errors import ModelError
 from epidural_dx.inference import Engine, Factor, Network, compile_network
 from epidural_dx.literature.pooling import pool_experts
@@ -711,6 +712,69 @@ def _add_sources(rows: Sequence[dict[str, Any]], literature: LiteratureBase) -> 
         source = literature.sources.get(row["source"])
         row["source_id"] = row["source"]
         row["source"] = source.citation if source else row["source"]
+
+
+def text_report(model: Model, rows: Sequence[Mapping[str, Any]] | None = None) -> str:
+    """Write the check as plain text: counts, named quantities, and every notable deviation.
+
+    Parameters
+    ----------
+    model : Model
+    rows : sequence of dict, optional
+        From `literature_check`; made when missing.
+
+    Returns
+    -------
+    str
+    """
+    rows = literature_check(model) if rows is None else rows
+    found = summary(rows)
+    groups = [["figures", "n", "median |z|", "|z| < 1", "|z| < 2", "above 2", "unexplained"]]
+    for group in found["groups"]:
+        if group["n"]:
+            groups.append(
+                [
+                    group["group"],
+                    str(group["n"]),
+                    f"{group['median_z']:.2f}",
+                    f"{group['within_1']:.0%}",
+                    f"{group['within_2']:.0%}",
+                    str(group["above_2"]),
+                    str(group["above_2_without_reason"]),
+                ]
+            )
+    named = [["quantity", "scenario", "implied", "published"]]
+    for share in retrospective(model, rows):
+        figures = [f"{one['share']:.2f} ({one['id']})" for one in share["published"]]
+        implied = "" if share["implied"] is None else f"{share['implied']:.2f}"
+        named.append([share["quantity"], share["scenario"], implied, ", ".join(figures)])
+    large = [["z", "published", "implied", "figure", "row", "why"]]
+    for row in rows:
+        if row["z"] is not None and abs(row["z"]) >= NOTABLE:
+            given = f" | {row['given']}={'|'.join(row['given_states'])}" if row["given"] else ""
+            large.append(
+                [
+                    f"{row['z']:+.1f}",
+                    f"{row['published']:.2f}",
+                    f"{row['implied']:.2f}",
+                    f"{row['variable']}={'|'.join(row['states'])}{given}",
+                    row["id"],
+                    row["reason"] or "not explained",
+                ]
+            )
+    skipped = [f"Not compared: {n} ({why})." for why, n in found["not_compared"].items()]
+    return "\n".join(
+        [
+            "Figures that were not fed in, against what the model implies (z: signed root of the "
+            "likelihood ratio statistic; positive where the published share is larger).",
+            aligned(groups),
+            *skipped,
+            "",
+            aligned(named),
+            "",
+            aligned(large),
+        ]
+    )
 
 
 def write_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> None:

@@ -471,7 +471,7 @@ def validate(
     ----------
     model : Model
     cases : path-like, or cases
-        A file or folder as `read_cases` takes it, or cases already read. One without
+        A file or folder (``-`` for standard input), or cases already read. One without
         ``final_cause`` is skipped and listed; one without ``decisive`` counts with all stages.
     mix : mapping of str to float, optional
         Share of each cause as the second prior; by default the collection's own.
@@ -500,7 +500,10 @@ def validate(
         raise ValueError(f"bins must rise from 0 to 1, got {edges}")
     if bootstrap < 1 or not 0 < confidence < 1:
         raise ValueError("bootstrap must be at least 1 and confidence between 0 and 1")
-    read = read_cases(Path(cases)) if isinstance(cases, str | PathLike) else tuple(cases)
+    if isinstance(cases, str | PathLike):
+        read = read_cases("-" if cases == "-" else Path(cases))
+    else:
+        read = tuple(cases)
     given = [case for case in read if case.about.get("final_cause")]
     skipped = tuple(
         (case.name, "no final_cause") for case in read if not case.about.get("final_cause")
@@ -884,7 +887,7 @@ def text_report(report: ValidationReport, prior: str = "mix") -> str:
         f"Intervals: {report.confidence:.0%}, bootstrap over patients, "
         f"{report.bootstrap} resamples, seed {report.seed}.",
         "",
-        _aligned(summary_table(report)),
+        aligned(summary_table(report)),
         "",
         "log score: natural log of the probability of the final cause; acceptable: of the final "
         "and also-acceptable causes together.",
@@ -909,7 +912,7 @@ def text_report(report: ValidationReport, prior: str = "mix") -> str:
         ("patients, worst first", report.case_rows(prior)),
     ):
         table = [list(rows[0])] + [[_shown(v) for v in row.values()] for row in rows]
-        parts += ["", f"{title} ({prior})", _aligned(table)]
+        parts += ["", f"{title} ({prior})", aligned(table)]
     return "\n".join(parts)
 
 
@@ -919,7 +922,14 @@ def _shown(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def _aligned(table: Sequence[Sequence[str]]) -> str:
+def aligned(table: Sequence[Sequence[str]]) -> str:
+    """Set a table of text cells in columns, left-aligned.
+
+    Parameters
+    ----------
+    table : sequence of sequence of str
+        Rows of equal length, the header first.
+    """
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
     return "\n".join(
         "  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip()

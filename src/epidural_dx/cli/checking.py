@@ -38,13 +38,14 @@ def run(*, as_json: bool, model_options: Mapping[str, Any]) -> None:
     """
     from epidural_dx.analysis.literature_check import cause_shares
     from epidural_dx.literature.topics import read_catalog
-    from epidural_dx.network.build import read_scenarios, unused_pool_rows
+    from epidural_dx.network.build import unused_pool_rows
     from epidural_dx.network.coverage import (
         coverage_by_cause,
         coverage_by_variable,
         total_coverage,
         weakest_spots,
     )
+    from epidural_dx.network.declared import read_scenarios
     from epidural_dx.store import data_folder
 
     priors = data_folder("priors", model_options["priors"])
@@ -154,9 +155,7 @@ def _print_head(console: Console, document: Mapping[str, Any]) -> None:
 
 
 def _print_coverage(console: Console, title: str, groups: Sequence[Coverage]) -> None:
-    table = make_table(
-        title, "", "columns", *GRADES, "patients", "rows", right=tuple(range(1, 8))
-    )
+    table = make_table(title, "", "columns", *GRADES, "patients", "rows", right=tuple(range(1, 8)))
     for one in groups:
         table.add_row(
             text(one.name),
@@ -167,16 +166,19 @@ def _print_coverage(console: Console, title: str, groups: Sequence[Coverage]) ->
         )
     table.columns[0].no_wrap = True
     console.print(indented(table))
-    console.print(
-        indented(text("patients: median effective sample size of a column", "dim"))
-    )
+    console.print(indented(text("patients: median effective sample size of a column", "dim")))
     console.print()
 
 
 def _print_weakest(console: Console, spots: Sequence[WeakSpot]) -> None:
     table = make_table(
-        "Weakest spots: much used, resting on little", "finding", "given", "grade", "patients",
-        "bits", right=(3, 4)
+        "Weakest spots: much used, resting on little",
+        "finding",
+        "given",
+        "grade",
+        "patients",
+        "bits",
+        right=(3, 4),
     )
     for spot in spots:
         given = f"{spot.given} {spot.state}" + (f" ({spot.context})" if spot.context else "")
@@ -202,8 +204,14 @@ def _print_weakest(console: Console, spots: Sequence[WeakSpot]) -> None:
 
 def _print_rates(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
     table = make_table(
-        "Yearly rates per 100,000 people, published against fitted", "cause", "in people with",
-        "published", "implied", "off", "", right=(2, 3, 4)
+        "Yearly rates per 100,000 people, published against fitted",
+        "cause",
+        "in people with",
+        "published",
+        "implied",
+        "off",
+        "",
+        right=(2, 3, 4),
     )
     for row in rows:
         off = row["residual"]
@@ -225,8 +233,10 @@ def _print_shares(
 ) -> None:
     names = [str(row["scenario"]) for row in shares]
     table = make_table(
-        "Share of lesions by cause, before any finding", "cause",
-        *(name.replace("_", " ") for name in names), right=()
+        "Share of lesions by cause, before any finding",
+        "cause",
+        *(name.replace("_", " ") for name in names),
+        right=(),
     )
     for cause in sorted(causes, key=lambda c: -shares[0][c]):
         table.add_row(text(cause), *(text(percent(row[cause])) for row in shares))
@@ -247,7 +257,9 @@ def _print_unused(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
     for row in rows:
         console.print(
             indented(
-                text(f"{row['file']}:{row['line']} {row['id']}: {row['variable']} | {row['given']}",
-                     "dim")
+                text(
+                    f"{row['file']}:{row['line']} {row['id']}: {row['variable']} | {row['given']}",
+                    "dim",
+                )
             )
         )

@@ -48,10 +48,11 @@ def run(
             )
         _topic(catalog, catalog.topics[topic], as_json=as_json)
         return
-    for what, wanted, known in (
-        ("variable", variable, {r[c] for r in catalog.rows for c in ("variable", "model_variable")}),
-        ("cause", cause, {r["cause"] for r in catalog.rows}),
+    for what, wanted, columns in (
+        ("variable", variable, ("variable", "model_variable")),
+        ("cause", cause, ("cause",)),
     ):
+        known = {row[column] for row in catalog.rows for column in columns}
         if wanted is not None and wanted not in known:
             raise EvidenceError(
                 f"no row is on the {what} {wanted!r}", nearest=nearest(wanted, sorted(known), 1)
@@ -147,6 +148,7 @@ def _print_rows(console: Console, rows: Sequence[Row], references: _References) 
     table = make_table(
         None, "figure", "k/n", "value", *(["read", "use"] if wide else []), "", right=(1, 2)
     )
+    table.padding = (0, 2, 1, 0)
     for row in rows:
         figure = text(_figure(row))
         about = " · ".join(part for part in (row["cause"], row["context"]) if part)
@@ -228,7 +230,7 @@ def _counts(k: str, n: str) -> str:
 
 
 def _value(row: Row) -> str:
-    """The figure: a share as a percentage, anything else with its unit; the interval below."""
+    """Return a share as a percentage, anything else with its unit; the interval below."""
     share = row["unit"] in ("proportion", "")
 
     def shown(cell: str) -> str:

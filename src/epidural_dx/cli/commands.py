@@ -11,7 +11,7 @@ app = typer.Typer(
     name="epidural-dx",
     help="What is this spinal epidural lesion, and which test next? A Bayesian network seeded "
     "from published figures. For research; not a medical device.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -71,12 +71,14 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
     version: Annotated[
         bool,
         typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
-    pass
+    if context.invoked_subcommand is None:
+        print(context.get_help())
 
 
 @app.command()
@@ -176,7 +178,8 @@ def score(
     cohort: Annotated[
         Path,
         typer.Argument(
-            metavar="COHORT", help="CSV: one row per patient, one column per finding, empty=unknown."
+            metavar="COHORT",
+            help="CSV: a row per patient, a column per finding; an empty cell is unknown.",
         ),
     ],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="CSV to write.")],
@@ -327,16 +330,15 @@ def sources(
 
 @app.command()
 def export(
-    format: Annotated[
-        str, typer.Option("--format", metavar="FORMAT", help="bif, xmlbif or json.")
-    ],
+    format: Annotated[str, typer.Option("--format", metavar="FORMAT", help="bif, xmlbif or json.")],
     out: Annotated[Path, typer.Option("--out", metavar="FILE", help="File to write.")],
     form: Annotated[
         str,
         typer.Option(
             "--form",
             metavar="FORM",
-            help="absorbed: needs no evidence; selection: the published arcs, with FILE.evidence.json.",
+            help="absorbed needs no evidence; selection keeps the published arcs and also "
+            "writes FILE.evidence.json.",
         ),
     ] = "absorbed",
     scenario: Scenario = None,

@@ -67,10 +67,8 @@ def run(
     console.print(text(f"What speaks for {leader} ({percent(probability)}) and against it", "dim"))
     console.print()
     largest = max((abs(row["decibans"]) for row in rows), default=0.0) or 1.0
-    width = 12 if console.width < 100 else 20
-    table = make_table(
-        None, "finding", "as read", "decibans", "", "without it", right=(2,)
-    )
+    width = 8 if console.width < 100 else 20
+    table = make_table(None, "finding", "as read", "decibans", "", "without it", right=(2,))
     for row in rows:
         decibans = row["decibans"]
         without = percent(row["probability_without"])

@@ -56,8 +56,10 @@ def run(format: str, out: Path, form: str, *, model_options: Mapping[str, Any]) 
         )
     if done.is_large:
         console.print(
-            text("A table this large may be too much for other programs: try --form selection.",
-                 "yellow")
+            text(
+                "A table this large may be too much for other programs: try --form selection.",
+                "yellow",
+            )
         )
     if format == "xmlbif" and out.suffix != ".bifxml":
         console.print(text("pyAgrum reads XMLBIF only from a file called .bifxml.", "dim"))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from epidural_dx.cli.inputs import open_model
 from epidural_dx.cli.output import (
     bar,
+    fine_percent,
     indented,
     make_console,
     make_table,
@@ -17,6 +18,7 @@ from epidural_dx.cli.output import (
     text,
 )
 from epidural_dx.cli.showing import amount, words
+from epidural_dx.clinical.display import pretty
 from epidural_dx.errors import EvidenceError
 
 if TYPE_CHECKING:
@@ -71,8 +73,9 @@ def variables(
         table = make_table(one, "variable", "states", "unit")
         for v in members:
             table.add_row(
-                text(v.name), text("yes or no" if v.is_yes_no else ", ".join(v.states), "dim"),
-                text(v.unit or "", "dim"),
+                text(v.name),
+                text("yes or no" if v.is_yes_no else ", ".join(v.states), "dim"),
+                text(pretty(v.unit or ""), "dim"),
             )
         table.columns[0].no_wrap = True
         console.print(table)
@@ -108,9 +111,7 @@ def _plain_variable(model: Model, v: Variable) -> dict[str, Any]:
             }
             for t in v.thresholds
         ],
-        "base_rate": dict(
-            zip(v.states, map(float, model.base_marginals[v.name]), strict=True)
-        ),
+        "base_rate": dict(zip(v.states, map(float, model.base_marginals[v.name]), strict=True)),
     }
 
 
@@ -120,7 +121,7 @@ def _variable(model: Model, v: Variable, *, as_json: bool) -> None:
         return
     console = make_console()
     console.print(text(f"{v.name}: {v.label}", "bold"))
-    facts = [v.group, f"unit {v.unit}" if v.unit else ""]
+    facts = [v.group, f"unit {pretty(v.unit)}" if v.unit and pretty(v.unit) else ""]
     if model._compiled.parents[v.name]:
         facts.append(f"depends on {', '.join(model._compiled.parents[v.name])}")
     if _revealed_by(model, v.name):
@@ -158,11 +159,11 @@ def _variable(model: Model, v: Variable, *, as_json: bool) -> None:
 def _interval(t: Threshold) -> str:
     if t.low == float("-inf"):
         sign = "≤" if t.high_closed else "<"
-        return f"{sign} {number(t.high, 6)} {t.unit}".strip()
+        return f"{sign} {number(t.high, 6)} {pretty(t.unit)}".strip()
     if t.high == float("inf"):
         sign = "≥" if t.low_closed else ">"
-        return f"{sign} {number(t.low, 6)} {t.unit}".strip()
-    return f"{number(t.low, 6)} to {number(t.high, 6)} {t.unit}".strip()
+        return f"{sign} {number(t.low, 6)} {pretty(t.unit)}".strip()
+    return f"{number(t.low, 6)} to {number(t.high, 6)} {pretty(t.unit)}".strip()
 
 
 def _people(t: Threshold) -> str:
@@ -218,10 +219,12 @@ def tests(name: str | None, *, as_json: bool, model_options: Mapping[str, Any]) 
     if name is not None:
         _test(console, documents[0])
         return
-    table = make_table(None, "test", "hours", "USD", "serious harm", "reveals", right=(1, 2, 3))
+    table = make_table(None, "test", "hours", "USD", "harm", "reveals", right=(1, 2, 3))
     for one in documents:
         findings = one["findings"]
-        shown = ", ".join(findings[:4]) + (f" and {len(findings) - 4} more" if len(findings) > 4 else "")
+        shown = ", ".join(findings[:4])
+        if len(findings) > 4:
+            shown += f" and {len(findings) - 4} more"
         table.add_row(
             text(one["test"]),
             text(amount(one.get("turnaround_hours"))),
@@ -262,7 +265,7 @@ def _cell(value: str) -> Any:
 def _risk(value: object) -> str:
     if not isinstance(value, int | float):
         return "–"
-    return percent(value) if value >= 0.001 else f"1 in {number(1 / value, 2)}" if value else "none"
+    return fine_percent(value) if value >= 1e-5 else "<0.001%"
 
 
 # ------------------------------------------------------------------------------- causes
@@ -303,17 +306,22 @@ def causes(name: str | None, *, as_json: bool, model_options: Mapping[str, Any])
         return
     console = make_console()
     table = make_table(
-        f"Share of lesions before any finding ({model.scenario})", "cause", "", "", "mechanism",
-        "", right=(1,)
+        f"Share of lesions before any finding ({model.scenario})",
+        "cause",
+        "",
+        "",
+        "mechanism",
+        "",
+        right=(1,),
     )
     for cause, p in shares:
         for i, (mechanism, _, q) in enumerate(drivers[cause]):
             table.add_row(
                 text(cause if i == 0 else "", "bold"),
-                text(percent(p) if i == 0 else ""),
+                text(fine_percent(p) if i == 0 else ""),
                 text(bar(p, 16, console.encoding) if i == 0 else "", "cyan"),
                 text(mechanism, "" if i == 0 else "dim"),
-                text(percent(q), "dim"),
+                text(fine_percent(q), "dim"),
             )
     table.columns[4].justify = "right"
     for column in (0, 3, 4):
@@ -321,4 +329,5 @@ def causes(name: str | None, *, as_json: bool, model_options: Mapping[str, Any])
     console.print(table)
     if name is not None:
         console.print()
-        console.print(text(f"epidural-dx sources --cause {name} shows the figures behind it.", "dim"))
+        hint = f"epidural-dx sources --cause {name} shows the figures behind it."
+        console.print(text(hint, "dim"))

@@ -64,7 +64,10 @@ def make_table(title: str | None, *columns: str, right: Sequence[int] = ()) -> T
     )
     for i, heading in enumerate(columns):
         table.add_column(
-            heading, justify="right" if i in right else "left", no_wrap=i in right
+            heading,
+            justify="right" if i in right else "left",
+            no_wrap=i in right,
+            overflow="fold",
         )
     return table
 
@@ -94,6 +97,11 @@ def percent(probability: float) -> str:
     if probability >= 0.00095:
         return f"{100 * probability:.1f}%"
     return "<0.1%"
+
+
+def fine_percent(probability: float) -> str:
+    """Return a share with two significant digits, however small."""
+    return f"{100 * probability:.2g}%"
 
 
 def bar(probability: float, width: int, encoding: str) -> str:

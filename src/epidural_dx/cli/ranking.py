@@ -70,9 +70,7 @@ def run(
         console.print(indented(text("± standard error of a sampled figure", "dim")))
     silent = [row["test"] for row in ranked if row["information_bits"] < NEGLIGIBLE]
     if silent and telling:
-        console.print(
-            indented(text(f"below {NEGLIGIBLE} bits: {', '.join(silent)}", "dim"))
-        )
+        console.print(indented(text(f"below {NEGLIGIBLE} bits: {', '.join(silent)}", "dim")))
         console.print()
     print_warnings(console, answer)
 

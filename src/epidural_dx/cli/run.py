@@ -47,8 +47,6 @@ def _run(arguments: list[str]) -> int:
     except EpiduralDxError as error:
         return _complain(str(error))
     except bad_usage as error:
-        if not getattr(error, "message", ""):
-            return BAD_INPUT  # a group without a command: the help is already shown
         return _complain(error.format_message())
     except BrokenPipeError:
         # Whatever read the output has what it wanted; flushing at exit must not fail again.

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any
 
 from epidural_dx.cli.inputs import open_model
 from epidural_dx.errors import CaseError
@@ -54,14 +54,13 @@ def run(cohort: Path, out: Path, id: str | None, *, model_options: Mapping[str, 
             advance(len(frame))
     result = pd.concat(parts)
     causes = [column for column in result.columns if column.startswith("cause.")]
-    result.insert(0, "leading_cause", result[causes].idxmax(axis=1).str.removeprefix("cause."))
+    leaders = [str(leader).removeprefix("cause.") for leader in result[causes].idxmax(axis=1)]
+    result.insert(0, "leading_cause", leaders)
     _write(out, result)
     print(f"{out}: {len(result)} patients, {len(result.columns)} columns")
 
 
-def _read(
-    path: Path, id: str | None
-) -> tuple[str, list[str], list[str], list[list[str | None]]]:
+def _read(path: Path, id: str | None) -> tuple[str, list[str], list[str], list[list[str | None]]]:
     """Read a CSV file: name of the identifier, other columns, identifiers, cells."""
     where = str(path)
     try:
@@ -130,10 +129,8 @@ def _write(out: Path, frame: Any) -> None:
     except OSError as error:
         if name and os.path.exists(name):
             os.unlink(name)
-        raise CaseError(
-            f"cannot be written ({error.strerror or error})", where=str(out)
-        ) from None
+        raise CaseError(f"cannot be written ({error.strerror or error})", where=str(out)) from None
 
 
-def _to_csv(frame: Any, handle: TextIO) -> None:
+def _to_csv(frame: Any, handle: IO[str]) -> None:
     frame.to_csv(handle)

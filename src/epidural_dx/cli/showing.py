@@ -23,6 +23,10 @@ MOST_TESTS = 6
 MOST_CHANGES = 4
 #: Drivers below this share of their cause are not named.
 SMALL_DRIVER = 0.05
+#: A driver with this share of its cause is named alone, without a number.
+ALONE = 0.97
+#: Pairs of causes that a test tells apart by less (bits) are not named.
+SMALL_SEPARATION = 0.005
 #: A condition that moved less than this (total variation distance) is not worth a line.
 MOVED = 0.03
 #: A change of a probability below this is not worth mentioning.
@@ -116,6 +120,8 @@ def drivers(answer: Answer, cause: str) -> str:
     total = sum(p for _, p in named)
     if len(named) < 2 or total <= 0:
         return "" if not named or named[0][0] in ("none", cause) else words(named[0][0])
+    if named[0][1] >= ALONE * total:
+        return "no driver" if named[0][0] == "none" else words(named[0][0])
     return ", ".join(
         f"{'no driver' if driver == 'none' else words(driver)} {percent(p / total)}"
         for driver, p in named
@@ -253,11 +259,7 @@ def print_tests(
             text(str(row["test"]), "" if allowed else "yellow"),
             text(bits),
             text(amount(row["turnaround_hours"])),
-            *(
-                (text(amount(row["cost_usd"])), text(percent(row["changes_lead"])))
-                if wide
-                else ()
-            ),
+            *((text(amount(row["cost_usd"])), text(percent(row["changes_lead"]))) if wide else ()),
             note,
         )
     table.columns[0].no_wrap = True
@@ -269,8 +271,8 @@ def print_tests(
 
 def separation(row: Mapping[str, Any]) -> str:
     """Return the pairs of causes that a test tells apart best, with their bits."""
-    pairs = [f"{one['causes']} {one['bits']:.2f}" for one in row["separates"] if one["bits"] >= 0.005]
-    return ", ".join(pairs[:2]) or "–"
+    pairs = [pair for pair in row["separates"] if pair["bits"] >= SMALL_SEPARATION][:2]
+    return ", ".join(f"{pair['causes']} {pair['bits']:.2f}" for pair in pairs) or "–"
 
 
 def amount(value: object) -> str:
@@ -293,10 +295,10 @@ def print_warnings(console: Console, answer: Answer) -> None:
 
 
 def stage_changes(answer: Answer, before: Answer) -> dict[str, Any]:
-    """What a stage changed, as plain data: causes and conditions that moved, new findings."""
+    """Return what a stage changed: causes and conditions that moved, new findings."""
     old = dict(before.ranked_causes())
     causes = sorted(answer.ranked_causes(), key=lambda item: -abs(item[1] - old[item[0]]))
-    conditions = []
+    conditions: list[dict[str, Any]] = []
     for name, now in answer.marginals.items():
         variable = answer.model.variables[name]
         if variable.group != "condition":

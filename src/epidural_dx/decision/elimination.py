@@ -107,13 +107,15 @@ class EvidenceTables:
         tables = [self._table_of[v] for v in sorted(wanted) if v in self._table_of]
         return tables + self._potentials + list(self._soft)
 
-    def shared(self, protect: Iterable[int]) -> EvidenceTables:
+    def shared(self, protect: Iterable[int], target: Sequence[int] = ()) -> EvidenceTables:
         """Sum out once what no later question asks for.
 
         Parameters
         ----------
         protect : iterable of int
             Variables that later calls of :meth:`relevant` may keep. They and their parents stay.
+        target : sequence of int
+            Those among them that every later question is about.
 
         Returns
         -------
@@ -124,10 +126,11 @@ class EvidenceTables:
         for v in list(protected):
             protected.update(self._parents.get(v, ()))
         later = self._ancestors(protected)
+        core = self._core | self._ancestors(target)
         stay: dict[int, Table] = {}
         reduce: list[Table] = []
         for v, table in self._table_of.items():
-            if v in self._core:
+            if v in core:
                 reduce.append(table)
             elif v in later:
                 stay[v] = table
@@ -153,13 +156,13 @@ class EvidenceTables:
         the rest of the network is summed out, once for all questions with that interface.
         """
         kept = set(keep)
+        if self._core:  # nothing has been summed out yet
+            return self.relevant({*target, *kept})
         local = [self._table_of[v] for v in sorted(self._ancestors(kept)) if v in self._table_of]
         rest = [*self._potentials, *self._soft]
         beyond = {v for t in rest for v in t.variables}
         scope = {v for t in local for v in t.variables} | kept
         interface = frozenset((scope & beyond) - set(target))
-        if self._core - self._ancestors(kept):  # tables that evidence has not been summed into
-            return self.relevant({*target, *kept})
         cells = 1.0
         for v in interface | set(target):
             cells *= self.sizes[v]

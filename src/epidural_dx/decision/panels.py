@@ -144,9 +144,9 @@ class PanelCalculator:
         self.exact_outcomes = exact_outcomes
         self.points = points
         self._draws_of = draws_of
-        self._large = [tuple(p) for p in panels if self._count(p) > exact_outcomes]
+        self._panels = [tuple(p) for p in panels]
         everything = {v for p in panels for v in p} | set(self.target)
-        self._tables = tables.shared(everything)
+        self._tables = tables.shared(everything, self.target)
         self.prior = self._tables.joint(self.target).reshape(-1)
         self._samples: Mapping[int, IntArray] | None = None
         self._known: dict[tuple[int, ...], Outcomes] = {}
@@ -173,6 +173,51 @@ class PanelCalculator:
             else:
                 self._known[key] = self._sampled(key)
         return self._known[key]
+
+    def most_telling(self, panel: Sequence[int], outcomes: int) -> tuple[int, ...]:
+        """Return the most informative findings of a panel with few joint outcomes together.
+
+        Parameters
+        ----------
+        panel : sequence of int
+        outcomes : int
+            Most joint outcomes of those chosen.
+        """
+        return self._control(tuple(panel), outcomes)
+
+    def given(self, observed: Mapping[int, IntArray], findings: Sequence[int]) -> FloatArray:
+        """Return P(target, findings | observed outcome) for many outcomes of other findings.
+
+        Parameters
+        ----------
+        observed : mapping of int to ndarray of shape (rows,)
+            States of findings that have been observed by then.
+        findings : sequence of int
+            None of them observed.
+
+        Returns
+        -------
+        ndarray, shape (rows, k, outcomes of the findings)
+            Every row sums to 1.
+        """
+        inside = [f for f in findings if f in self.target]
+        other = [f for f in findings if f not in self.target]
+        joint = posteriors(
+            self._tables.focused(self.target, {*observed, *other}),
+            observed,
+            (*self.target, *other),
+            self.sizes,
+        )
+        rows = len(joint)
+        shape = [self.sizes[v] for v in self.target]
+        joint = joint.reshape(rows, *shape, -1)
+        for v in inside:
+            axis = self.target.index(v)
+            same = np.eye(shape[axis]).reshape(
+                [1, *(shape[axis] if i == axis else 1 for i in range(len(shape))), 1, shape[axis]]
+            )
+            joint = (joint[..., None] * same).reshape(rows, *shape, -1)
+        return joint.reshape(rows, len(self.prior), -1)
 
     def _exact(self, panel: tuple[int, ...]) -> Outcomes:
         """Return the enumerated outcomes of a few findings, whatever the limit is."""
@@ -223,11 +268,23 @@ class PanelCalculator:
         if self._samples is None and self._draws_of is not None:
             self._samples = self._draws_of._draws()
         if self._samples is None:
-            wanted = {v for p in self._large for v in p} | set(self.target)
+            wanted = {v for p in self._panels for v in p} | set(self.target)
             tables = self._tables.relevant(wanted)
             uniforms = shifted_sobol(dimensions(tables), self.points)
             self._samples = draw(tables, self.sizes, self.target, uniforms)
         return self._samples
+
+    def draws(self, count: int) -> dict[int, IntArray]:
+        """Return some of the samples of findings, spread over the shifted nets.
+
+        Parameters
+        ----------
+        count : int
+            A multiple of the number of nets, at most their points together.
+        """
+        each = count // SHIFTS
+        rows = (np.arange(SHIFTS)[:, None] * self.points + np.arange(each)[None, :]).reshape(-1)
+        return {v: states[rows] for v, states in self._draws().items()}
 
     def posterior(self, panel: Sequence[int], states: Sequence[IntArray]) -> FloatArray:
         """Return the exact posterior of the target for given outcomes of a panel.
@@ -248,12 +305,11 @@ class PanelCalculator:
             self.sizes,
         )
 
-    def _control(self, panel: tuple[int, ...]) -> tuple[int, ...]:
-        """Most informative findings that are enumerated together with few outcomes."""
+    def _control(self, panel: tuple[int, ...], limit: int) -> tuple[int, ...]:
         single = {v: self._exact((v,)).information for v in panel}
         chosen: list[int] = []
         for v in sorted(panel, key=lambda v: -single[v]):
-            if self._count([*chosen, v]) <= min(CONTROL_OUTCOMES, self.exact_outcomes):
+            if self._count([*chosen, v]) <= limit:
                 chosen.append(v)
         return tuple(v for v in panel if v in chosen)
 
@@ -261,7 +317,7 @@ class PanelCalculator:
         draws = self._draws()
         states = tuple(draws[v] for v in panel)
         posterior = self.posterior(panel, states)
-        known = self._control(panel)
+        known = self._control(panel, min(CONTROL_OUTCOMES, self.exact_outcomes))
         base = 0.0
         control = np.zeros(len(posterior))
         if known:

@@ -3,28 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from epidural_dx.clinical.spelling import nearest
-from epidural_dx.decision.catalog import OrderedTest, Weights, entry_of, read_catalog
-from epidural_dx.decision.elimination import EvidenceTables
-from epidural_dx.decision.gates import UNTIL_CORRECTED, Admission, Gatekeeper
-from epidural_dx.decision.panels import (
-    EXACT_OUTCOMES,
-    Outcomes,
-    PanelCalculator,
-    pair_information,
-)
-from epidural_dx.decision.value import DecisionProblem
+from epidural_dx.decision.catalog import entry_of
+from epidural_dx.decision.gates import UNTIL_CORRECTED, Admission
+from epidural_dx.decision.panels import EXACT_OUTCOMES, pair_information
+from epidural_dx.decision.workup import Workup, require_hours
 from epidural_dx.errors import EvidenceError
 from epidural_dx.inference.network import FloatArray
 
 if TYPE_CHECKING:
-    from epidural_dx.clinical.evidence import Evidence
     from epidural_dx.model import Model
 
 #: Orders of the ranking.
@@ -128,60 +121,6 @@ class RankedTest:
         }
 
 
-def target_positions(model: Model, target: str | Sequence[str]) -> tuple[int, ...]:
-    """Positions of the variables that information is asked about.
-
-    Raises
-    ------
-    EvidenceError
-        No variable, an unknown one, or one twice.
-    """
-    names = (target,) if isinstance(target, str) else tuple(target)
-    if not names:
-        raise EvidenceError("the target of the ranking names no variable")
-    positions = []
-    for name in names:
-        if not isinstance(name, str) or name not in model.variables:
-            raise EvidenceError(
-                f"unknown target variable {name!r}",
-                nearest=nearest(str(name), model.variables),
-            )
-        positions.append(model.position(name))
-    if len(set(positions)) != len(positions):
-        raise EvidenceError(f"the target names a variable twice: {', '.join(names)}")
-    return tuple(positions)
-
-
-def chosen_tests(
-    model: Model, exclude: Iterable[str] = (), only: Iterable[str] | None = None
-) -> dict[str, tuple[str, ...]]:
-    """Return the tests of the network without the excluded ones.
-
-    Raises
-    ------
-    EvidenceError
-        An unknown test.
-    """
-    exclude = (exclude,) if isinstance(exclude, str) else tuple(exclude)
-    wanted = tuple(model.tests) if only is None else tuple(only)
-    for name in (*exclude, *wanted):
-        if name not in model.tests:
-            raise EvidenceError(f"unknown test {name!r}", nearest=nearest(str(name), model.tests))
-    return {t: model.tests[t] for t in wanted if t not in exclude}
-
-
-def open_findings(
-    tests: Mapping[str, Sequence[str]], evidence: Evidence
-) -> dict[str, tuple[str, ...]]:
-    """Return the findings that each test would still reveal, without tests that have none.
-
-    A finding with any evidence, also an uncertain observation, has been looked for already.
-    """
-    known = evidence.likelihoods
-    found = {t: tuple(f for f in fs if f not in known) for t, fs in tests.items()}
-    return {t: fs for t, fs in found.items() if fs}
-
-
 def rank_tests(
     model: Model,
     evidence: Any,
@@ -224,46 +163,21 @@ def rank_tests(
     """
     if by not in ORDERS:
         raise EvidenceError(f"unknown order {by!r}", allowed=ORDERS, nearest=nearest(by, ORDERS))
-    for name, hours in (("max_hours", max_hours), ("hours_since_onset", hours_since_onset)):
-        if hours is not None and not (math.isfinite(hours) and hours >= 0):
-            raise EvidenceError(f"{name} must be a number of hours from 0 on, got {hours!r}")
-    positions = target_positions(model, target)
-    tests = chosen_tests(model, exclude)
-    read = model.read_evidence(evidence)
-    model.run(read, want=())
-    panels = open_findings(tests, read)
-    catalog = read_catalog(model._priors)
-    tables = EvidenceTables(model.plan.network, model.arrays(read))
-    gates = Gatekeeper(catalog, model.variables, model.tests, tables, read.likelihoods)
-    at = {t: tuple(model.position(f) for f in fs) for t, fs in panels.items()}
-    calculator = PanelCalculator(
-        tables,
-        tables.open_variables(positions),
-        list(at.values()),
+    require_hours("max_hours", max_hours)
+    workup = Workup(
+        model,
+        evidence,
+        target,
+        exclude=exclude,
+        hours_since_onset=hours_since_onset,
         exact_outcomes=exact_outcomes,
     )
-    problem = DecisionProblem(
-        model, tables, catalog, gates, calculator, list(at.values()), hours_since_onset
-    )
     ranked = []
-    for test, findings in panels.items():
-        entry = entry_of(catalog, test)
-        admission = gates.judge(test)
-        hours = entry.turnaround_hours + admission.correction_hours
-        if max_hours is not None and hours > max_hours:
+    for test in workup.panels:
+        admission = workup.gates.judge(test)
+        if max_hours is not None and workup.hours(test, admission) > max_hours:
             continue
-        ranked.append(
-            _ranked(
-                entry,
-                findings,
-                calculator.outcomes(at[test]),
-                admission,
-                problem,
-                at[test],
-                catalog.weights,
-                len(model.tests[test]),
-            )
-        )
+        ranked.append(_ranked(workup, test, admission))
     return sorted(ranked, key=lambda r: (_waiting(r.allowed), -_score(r, by)))
 
 
@@ -281,25 +195,18 @@ def _waiting(allowed: bool | str) -> int:
     return 1 if allowed == UNTIL_CORRECTED else 2
 
 
-def _ranked(
-    entry: OrderedTest,
-    findings: tuple[str, ...],
-    outcomes: Outcomes,
-    admission: Admission,
-    problem: DecisionProblem,
-    panel: tuple[int, ...],
-    weights: Weights,
-    all_findings: int,
-) -> RankedTest:
-    hours = entry.turnaround_hours + admission.correction_hours
+def _ranked(workup: Workup, test: str, admission: Admission) -> RankedTest:
+    entry = entry_of(workup.catalog, test)
+    findings, panel = workup.panels[test], workup.positions[test]
+    outcomes = workup.calculator.outcomes(panel)
+    problem, weights = workup.problem, workup.catalog.weights
+    hours = workup.hours(test, admission)
     floor = weights.floor_minutes / 60 * weights.usd_per_hour
     delay = hours * problem.loss_per_hour * weights.usd_per_utility
     cost = max(floor, entry.price_usd + delay + admission.loss * weights.usd_per_utility)
-    causes = problem.cause_outcomes(panel)
-    pairs, bits, change = _separation(problem.causes, causes)
-    value = problem.net_value(panel, entry, admission)
+    pairs, bits, change = _separation(problem.causes, problem.cause_outcomes(panel))
     return RankedTest(
-        test=entry.name,
+        test=test,
         label=entry.label,
         findings=findings,
         information_bits=outcomes.information,
@@ -308,11 +215,11 @@ def _ranked(
         cost_usd=entry.price_usd,
         turnaround_hours=hours,
         harm=admission.loss,
-        value=value,
+        value=problem.net_value(panel, entry, admission),
         information_per_cost=outcomes.information / cost * 100,
         cost_equivalent_usd=cost,
         allowed=admission.allowed,
-        reason=_reason(admission, pairs, bits, change, len(findings), all_findings),
+        reason=_reason(admission, pairs, bits, change, len(findings), len(workup.tests[test])),
         separates=pairs,
         cause_bits=bits,
         changes_lead=change,

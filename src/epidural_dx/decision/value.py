@@ -243,13 +243,33 @@ class DecisionProblem:
             weights, marrow_now, marrow_then, self.utilities.marrow_actions, marrow_harm
         )
 
+    def start_harms(self, posterior: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Return the harm of having started each action, for lesion and marrow.
+
+        Linear in the rows, which need not be normalised.
+        """
+        assert self.utilities is not None
+        marrow = posterior.sum(axis=1)[:, None] * self.utilities.marrow_harm
+        return self._start_harm(posterior), marrow
+
+    def causes_of(self, posterior: FloatArray) -> FloatArray:
+        """Return P(cause | row), shape (rows, causes that are open)."""
+        c, w, m = self._shape
+        causes: FloatArray = posterior.reshape(-1, c, w * m).sum(axis=2)
+        return causes
+
+    @property
+    def open_causes(self) -> tuple[str, ...]:
+        """Names of the causes in the order of :meth:`causes_of`."""
+        return self.causes[self._index[0]]
+
     def _start_harm(self, posterior: FloatArray) -> FloatArray:
-        """Harm of having started each action, shape (outcomes, actions)."""
+        """Harm of having started each action, shape (outcomes, actions); linear in the rows."""
         assert self.utilities is not None
         c, w, _ = self._shape
         causes = self._lesion_part(posterior).reshape(-1, c, w).sum(axis=2)
         extra = self.utilities.extra_harm[:, self._index[0]]
-        harm: FloatArray = causes @ extra.T + self.harm
+        harm: FloatArray = causes @ (extra + self.harm[:, None]).T
         return harm
 
     def net_value(

@@ -60,6 +60,14 @@ class Bank:
         return sum(int(block.nbytes) for block in self.packed)
 
 
+def numba_available() -> bool:
+    """Return whether numba is installed, without importing it."""
+    try:
+        return importlib.util.find_spec("numba") is not None
+    except (ImportError, ValueError):
+        return False
+
+
 def available_threads() -> int:
     """Return the number of processors this process may use."""
     if hasattr(os, "sched_getaffinity"):
@@ -230,7 +238,9 @@ class Engine:
             raise ValueError("chunk must be at least 1")
         self.plan = plan
         if backend == "auto":
-            backend = "numba" if importlib.util.find_spec("numba") else "numpy"
+            backend = "numba" if numba_available() else "numpy"
+        elif backend == "numba" and not numba_available():
+            raise ImportError("backend 'numba' needs numba: install epidural-dx[fast]")
         self.backend = backend
         self.threads = available_threads() if threads is None else max(1, threads)
         self.chunk = chunk

@@ -456,6 +456,30 @@ class Plan:
         )
         return passes * self.programs[self.target_programs[k]].multiply_adds(self.carried[k], seen)
 
+    def size(self) -> dict[str, int]:
+        """Return how large the plan is.
+
+        Returns
+        -------
+        dict
+            ``variables``, ``table_cells``, ``programs``, ``contractions`` (collect pass and the
+            distribute passes of all targets), ``kernel_cells`` and ``multiply_adds`` of the main
+            job for the first target, the usually observed variables known.
+        """
+        contractions = kernel_cells = 0
+        for program in self.programs:
+            contractions += len(program.collect)
+            contractions += sum(len(d.steps) for d in program.distributions)
+            kernel_cells += sum(math.prod(program.shape(k.table)) for k in program.kernels)
+        return {
+            "variables": self.network.size,
+            "table_cells": self.network.cells,
+            "programs": len(self.programs),
+            "contractions": contractions,
+            "kernel_cells": kernel_cells,
+            "multiply_adds": self.multiply_adds(),
+        }
+
     @cached_property
     def packed(self) -> tuple[FloatArray, ...]:
         """Tables of the network in the order of every program, each of shape (1, cells)."""
@@ -595,10 +619,13 @@ def _compile_program(
     best_cost = math.inf
     best_order: tuple[int, ...] = ()
 
+    # The order is chosen for the coarsest target: the one that is asked for most of the time.
+    coarsest = min(targets, key=lambda v: (network.cardinalities[v], v))
+
     def attempt(order: tuple[int, ...]) -> None:
         nonlocal best_cost, best_order
-        program = _Builder(network, root, targets, leaves, order, usually_observed).build()
-        cost = min(_effort(program, target, usually_observed) for target in targets)
+        program = _Builder(network, root, (coarsest,), leaves, order, usually_observed).build()
+        cost = _effort(program, coarsest, usually_observed)
         if cost < best_cost:
             best_cost, best_order = cost, order
 
@@ -606,7 +633,7 @@ def _compile_program(
         attempt(order)
     # Then move single variables of the best order about.
     rng = random.Random(tries)
-    for _ in range(2 * tries if len(inner) > 3 else 0):
+    for _ in range(5 * tries if len(inner) > 3 else 0):
         changed = list(best_order)
         v = changed.pop(rng.randrange(len(changed)))
         changed.insert(rng.randrange(len(changed) + 1), v)
@@ -768,66 +795,67 @@ class _Builder:
                 last = i == len(tensors)
                 first = self.contract(first, other, keep | held if last else set(axes) | keep)
             merged.append(first)
-        while len(merged) > 1:
-            i, j = self.best_pair(merged, keep)
+        # A very full bucket is thinned out greedily before the exhaustive search.
+        while len(merged) > 7:
+            _, i, j = min(
+                (self.size(set(self.axes[a]) | set(self.axes[b])), i, j)
+                for i, a in enumerate(merged)
+                for j, b in enumerate(merged)
+                if i < j
+            )
             left, right = merged[i], merged[j]
             others = [t for n, t in enumerate(merged) if n not in (i, j)]
             held = {a for t in others for a in self.axes[t]}
             merged = [*others, self.contract(left, right, keep | held)]
-        only = merged[0]
+        only = self.contract_all(merged, keep)
         if not set(self.axes[only]) <= keep:
             only = self.contract(only, NONE, keep)
         return only
 
-    def best_pair(self, tensors: list[int], keep: set[int]) -> tuple[int, int]:
-        """Choose the first contraction of the cheapest sequence (exhaustive up to 7 tensors)."""
-        if len(tensors) > 7:
-            return min(
-                (
-                    (self.size(set(self.axes[a]) | set(self.axes[b])), i, j)
-                    for i, a in enumerate(tensors)
-                    for j, b in enumerate(tensors)
-                    if i < j
-                ),
-            )[1:]
+    def contract_all(self, tensors: list[int], keep: set[int]) -> int:
+        """Contract a few tensors in the cheapest sequence, found by going through all."""
+        if len(tensors) == 1:
+            return tensors[0]
         axes = [frozenset(self.axes[t]) for t in tensors]
-        varying = [self.varying[t] for t in tensors]
         full = (1 << len(tensors)) - 1
-        best: dict[int, tuple[float, int]] = {}
-        result: dict[int, frozenset[int]] = {}
+        union = [frozenset[int]()] * (full + 1)
+        varies = [False] * (full + 1)
         for subset in range(1, full + 1):
-            inside = [n for n in range(len(tensors)) if subset >> n & 1]
-            outside = [n for n in range(len(tensors)) if not subset >> n & 1]
-            held = frozenset(keep).union(*(axes[n] for n in outside))
-            union = frozenset().union(*(axes[n] for n in inside))
-            result[subset] = union & held if len(inside) > 1 else union
-            if len(inside) == 1:
-                best[subset] = (0.0, 0)
+            low = (subset & -subset).bit_length() - 1
+            rest = subset & (subset - 1)
+            union[subset] = union[rest] | axes[low]
+            varies[subset] = varies[rest] or self.varying[tensors[low]]
+        result = [frozenset[int]()] * (full + 1)
+        best: list[tuple[float, int]] = [(0.0, 0)] * (full + 1)
+        for subset in range(1, full + 1):
+            single = subset & (subset - 1) == 0
+            result[subset] = (
+                union[subset] if single else union[subset] & (keep | union[full ^ subset])
+            )
+            if single:
                 continue
-            changes = 1.0 if any(varying[n] for n in inside) else 0.5
+            changes = 1.0 if varies[subset] else 0.5
             choice = (math.inf, 0)
             part = (subset - 1) & subset
             while part:
                 other = subset ^ part
                 if part > other:
-                    step = self.size(result[part] | result[other]) * changes
-                    cost = best[part][0] + best[other][0] + step
+                    cost = best[part][0] + best[other][0]
                     if cost < choice[0]:
-                        choice = (cost, part)
+                        cost += self.size(result[part] | result[other]) * changes
+                        if cost < choice[0]:
+                            choice = (cost, part)
                 part = (part - 1) & subset
             best[subset] = choice
-        # Walk down to a pair of single tensors: it can be contracted first.
-        subset = full
-        while True:
+
+        def build(subset: int) -> int:
+            if subset & (subset - 1) == 0:
+                return tensors[subset.bit_length() - 1]
             part = best[subset][1]
-            other = subset ^ part
-            if part & (part - 1):
-                subset = part
-            elif other & (other - 1):
-                subset = other
-            else:
-                i, j = sorted((part.bit_length() - 1, other.bit_length() - 1))
-                return i, j
+            left, right = build(part), build(subset ^ part)
+            return self.contract(left, right, keep | set(union[full ^ subset]))
+
+        return build(full)
 
     # -- distribute pass ----------------------------------------------------------------------
 
@@ -838,7 +866,7 @@ class _Builder:
 
     def place_readings(self, total: int) -> None:
         """Decide at which tensor every inner variable is read, and number the tree."""
-        target = self.targets[0]
+        target = min(self.targets, key=lambda v: (self.extents[v], v))
         self.parent: dict[int, int] = {}
         for step in self.collect:
             for t in (step.left, step.right):
@@ -924,7 +952,7 @@ class _Builder:
 
     def choose_kernels(self, total: int) -> list[Kernel]:
         """Choose the subtrees for which a kernel is cheaper than a walk."""
-        target = self.targets[0]
+        target = min(self.targets, key=lambda v: (self.extents[v], v))
         walk = self.distribute(target, total, [])
         own: dict[int, float] = {}
         reading: dict[int, float] = {}

@@ -24,7 +24,7 @@ from epidural_dx.network.declared import Scenario, read_scenarios
 from epidural_dx.network.mechanisms import fit_rates
 from epidural_dx.network.parameters import NEVER, ColumnKey, Parameters
 from epidural_dx.network.rates import PooledRate, RateCheck
-from epidural_dx.network.structure import Node, Structure
+from epidural_dx.network.structure import Node, Structure, nearest
 
 Array = NDArray[np.float64]
 
@@ -98,28 +98,7 @@ class TableBuilder:
         for node in self.structure.nodes.values():
             if node.name == "etiology":
                 continue
-            method = str(node.table["method"])
-            maker = getattr(self, f"_make_{method}", None)
-            if maker is None:
-                known = sorted(m[6:] for m in dir(self) if m.startswith("_make_"))
-                raise ModelError(
-                    f"unknown method {method!r}; methods are {', '.join(known)}",
-                    file=node.file,
-                    line=node.line,
-                    name=node.name,
-                )
-            try:
-                table = maker(node)
-            except ModelError:
-                raise
-            except (KeyError, ValueError, IndexError, TypeError, AttributeError) as error:
-                raise ModelError(
-                    f"the table cannot be made: {type(error).__name__}: {error}",
-                    file=node.file,
-                    line=node.line,
-                    name=node.name,
-                ) from error
-            self.tables[node.name] = self._checked(node, np.asarray(table, dtype=float))
+            self.tables[node.name] = self.table(node)
         selection, weights, checks = fit_rates(self.parameters, self.tables)
         return Built(
             structure=self.structure,
@@ -132,6 +111,37 @@ class TableBuilder:
             checks=tuple(checks),
             used_rows=frozenset(self.parameters.used_rows),
         )
+
+    def table(self, node: Node) -> Array:
+        """Make the table of one node, shape (*lead, *parents, states).
+
+        Raises
+        ------
+        ModelError
+            A table that cannot be made or breaks the laws of probability.
+        """
+        method = str(node.table["method"])
+        maker = getattr(self, f"_make_{method}", None)
+        if maker is None:
+            known = sorted(m[6:] for m in dir(self) if m.startswith("_make_"))
+            raise ModelError(
+                f"unknown method {method!r}; methods are {', '.join(known)}",
+                file=node.file,
+                line=node.line,
+                name=node.name,
+            )
+        try:
+            table = maker(node)
+        except ModelError:
+            raise
+        except (KeyError, ValueError, IndexError, TypeError, AttributeError) as error:
+            raise ModelError(
+                f"the table cannot be made: {type(error).__name__}: {error}",
+                file=node.file,
+                line=node.line,
+                name=node.name,
+            ) from error
+        return self._checked(node, np.asarray(table, dtype=float))
 
     def _checked(self, node: Node, table: Array) -> Array:
         where: dict[str, Any] = {"file": node.file, "line": node.line, "name": node.name}
@@ -650,7 +660,8 @@ def build(
     scenarios = read_scenarios(priors)
     if scenario not in scenarios:
         raise ModelError(
-            f"unknown scenario {scenario!r}; scenarios are {', '.join(scenarios)}",
+            f"unknown scenario {scenario!r}; scenarios are {', '.join(scenarios)}"
+            + nearest(scenario, scenarios),
             file="scenarios.yaml",
             name=scenario,
         )

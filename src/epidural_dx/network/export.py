@@ -35,7 +35,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import IO, TYPE_CHECKING
 from xml.sax.saxutils import escape
 
 import numpy as np
@@ -216,7 +216,7 @@ def write(
     tables = form_tables(built, form)
     properties = {**(about or {}), "form": form, "scenario": built.scenario.name}
     target = Path(path)
-    contents: list[tuple[Path, Callable[[TextIO], None]]] = []
+    contents: list[tuple[Path, Callable[[IO[str]], None]]] = []
     evidence_path = None
     if form == "selection":
         properties["evidence"] = (
@@ -268,7 +268,7 @@ def _numbers(values: Array) -> str:
 
 
 def _write_bif(
-    handle: TextIO, built: Built, tables: Sequence[LabelledTable], properties: Mapping[str, str]
+    handle: IO[str], built: Built, tables: Sequence[LabelledTable], properties: Mapping[str, str]
 ) -> None:
     """Interchange format of Cozman (JavaBayes, version 0.15): one row per parents' states."""
     states = _states(built, tables)
@@ -303,7 +303,7 @@ def _columns(
 
 
 def _write_xmlbif(
-    handle: TextIO, built: Built, tables: Sequence[LabelledTable], properties: Mapping[str, str]
+    handle: IO[str], built: Built, tables: Sequence[LabelledTable], properties: Mapping[str, str]
 ) -> None:
     """XML interchange format 0.3 (Cozman 1998): the child's states run fastest."""
     states = _states(built, tables)
@@ -327,7 +327,7 @@ def _write_xmlbif(
 
 
 def _write_network_json(
-    handle: TextIO, built: Built, tables: Sequence[LabelledTable], properties: Mapping[str, str]
+    handle: IO[str], built: Built, tables: Sequence[LabelledTable], properties: Mapping[str, str]
 ) -> None:
     states = _states(built, tables)
     nodes = built.structure.nodes
@@ -354,12 +354,12 @@ def _write_network_json(
     )
 
 
-def _write_json(handle: TextIO, document: object) -> None:
+def _write_json(handle: IO[str], document: object) -> None:
     json.dump(document, handle, ensure_ascii=False, allow_nan=False)
     handle.write("\n")
 
 
-def _write_whole(contents: Sequence[tuple[Path, Callable[[TextIO], None]]]) -> None:
+def _write_whole(contents: Sequence[tuple[Path, Callable[[IO[str]], None]]]) -> None:
     """Write several files; none appears before all of them are complete."""
     ready: list[tuple[str, Path]] = []
     try:
@@ -387,7 +387,7 @@ def _write_whole(contents: Sequence[tuple[Path, Callable[[TextIO], None]]]) -> N
             os.unlink(name)
 
 
-Writer = Callable[[TextIO, Built, Sequence[LabelledTable], Mapping[str, str]], None]
+Writer = Callable[[IO[str], Built, Sequence[LabelledTable], Mapping[str, str]], None]
 
 #: Formats that pgmpy and pyAgrum read alike, with their writers.
 FORMATS: Mapping[str, Writer] = {

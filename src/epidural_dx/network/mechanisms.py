@@ -185,7 +185,7 @@ class _Fit:
         variable = m.rate.get("of", given)
         names = self.states(variable)
         values = np.zeros((*self.lead, len(names)))
-        share = self._known_share(m)
+        share = self._stated_known_share(m)
         for s in m.rate["states"]:
             total = self.rates.find(m.cause, given, s, "", "total")
             known = self.rates.find(m.cause, given, s, "", "known")
@@ -196,7 +196,7 @@ class _Fit:
                 rows += total.rows
             if known:
                 # a figure about known disease is the known share of all
-                parts.append(known.rate / (float(np.mean(share)) if share is not None else 1.0))
+                parts.append(known.rate / share)
                 rows += known.rows
             if not parts:
                 raise ModelError(
@@ -209,14 +209,26 @@ class _Fit:
             values[..., names.index(extra)] = values[..., names.index(like)]
         return {variable: values}
 
+    def _stated_known_share(self, m: Mechanism) -> float:
+        """Known share as declared, whatever is drawn: a pooled rate is a parameter of its own."""
+        if not m.known:
+            return 1.0
+        stated = self.parameters.stated_column(
+            "known_at_presentation", "known", self._known_name(m)
+        )
+        return float(stated.probabilities["present"])
+
     def _known_share(self, m: Mechanism) -> Array | None:
         if not m.known:
             return None
+        return self.parameters.stated_value(
+            "known_at_presentation", "known", self._known_name(m), "present"
+        )
+
+    def _known_name(self, m: Mechanism) -> str:
         for name in (m.name, m.cause):
             if ("known_at_presentation", "known", name) in self.parameters.stated:
-                return self.parameters.stated_value(
-                    "known_at_presentation", "known", name, "present"
-                )
+                return name
         raise ModelError(
             "no stated share of known disease at presentation", file="stated.csv", name=m.name
         )

@@ -1,0 +1,594 @@
+r"""Two steps ahead: what to order now, and what then for each likely result.
+
+The value of a first test with the best second one after each of its results is
+
+.. math:: V_2(t) = E_f[\max(\text{act}, \max_u V_1(u | f))] - \text{harm} - \text{price}
+
+against acting now. Second tests are judged by their most telling findings only (a lower bound of
+their value); results of large first panels are sampled. A plan then orders the best first test
+together with every test that fits into its waiting time and is worth its own harm and price (blood
+is drawn while the scanner is awaited).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from epidural_dx.decision.catalog import entry_of
+from epidural_dx.decision.elimination import IntArray
+from epidural_dx.decision.gates import UNTIL_CORRECTED, Admission
+from epidural_dx.decision.panels import divergence
+from epidural_dx.decision.value import Choice
+from epidural_dx.decision.workup import Workup, require_hours
+from epidural_dx.errors import EvidenceError
+from epidural_dx.inference.network import FloatArray
+
+if TYPE_CHECKING:
+    from epidural_dx.model import Model
+
+#: What a plan may maximise.
+AIMS = ("value", "information")
+#: Results of a first order that are looked at, and joint results of a second test.
+FIRST_RESULTS = 64
+SECOND_RESULTS = 32
+#: Results of the final first order.
+TREE_RESULTS = 256
+#: First and second tests that are tried.
+FIRST_TESTS = 5
+SECOND_TESTS = 6
+#: Branches of the tree, and named results of a second test.
+BRANCHES = 4
+#: A plan for information stops when the leading cause is this likely.
+CERTAIN = 0.9
+#: ... or when no test tells this much any more.
+NEGLIGIBLE_BITS = 0.02
+
+
+@dataclass(frozen=True)
+class Branch:
+    """One group of results with what follows.
+
+    Attributes
+    ----------
+    probability : float
+        Of these results, given those above.
+    results : tuple of str
+        The findings that mark them, with their share in the branch.
+    causes : tuple of (str, float)
+        Leading causes after them.
+    then : PlanStep or Choice
+        The next order, or what to do.
+    """
+
+    probability: float
+    results: tuple[str, ...]
+    causes: tuple[tuple[str, float], ...]
+    then: PlanStep | Choice
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return {
+            "probability": self.probability,
+            "results": list(self.results),
+            "causes": [{"cause": c, "probability": p} for c, p in self.causes],
+            "then": _then_dict(self.then),
+        }
+
+
+@dataclass(frozen=True)
+class PlanStep:
+    """Tests ordered together, and what follows.
+
+    Attributes
+    ----------
+    tests : tuple of str
+        The first is the one that the others accompany.
+    hours : float
+        From now until their results.
+    price_usd : float
+    gain : float
+        Expected gain over acting at once: utility net of harm, delay and price, or bits.
+    branches : tuple of Branch
+    """
+
+    tests: tuple[str, ...]
+    hours: float
+    price_usd: float
+    gain: float
+    branches: tuple[Branch, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain data."""
+        return {
+            "order": list(self.tests),
+            "hours": self.hours,
+            "price_usd": self.price_usd,
+            "gain": self.gain,
+            "branches": [b.as_dict() for b in self.branches],
+        }
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do now and then.
+
+    Attributes
+    ----------
+    by : {"value", "information"}
+    act_now : Choice or None
+        The best actions without any further test.
+    first : PlanStep or None
+        None: no test is worth it, act now.
+    considered : tuple of (str, float, float)
+        First tests that were tried: name, gain of the test alone, gain with a second one.
+    """
+
+    by: str
+    act_now: Choice | None
+    first: PlanStep | None
+    considered: tuple[tuple[str, float, float], ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain data for JSON."""
+        return {
+            "by": self.by,
+            "act_now": None if self.act_now is None else _then_dict(self.act_now),
+            "plan": None if self.first is None else self.first.as_dict(),
+            "considered": [
+                {"test": t, "one_step": one, "two_steps": two} for t, one, two in self.considered
+            ],
+        }
+
+    def as_text(self) -> str:
+        """Return it as an indented tree for people."""
+        lines = []
+        if self.act_now is not None:
+            lines.append(f"Acting now: {_action_text(self.act_now)}.")
+        if self.first is None:
+            lines.append("No test is worth its harm, delay and price: act now.")
+        else:
+            lines += _step_lines(self.first, "", "Order now", self.by)
+        return "\n".join(lines)
+
+
+def _then_dict(then: PlanStep | Choice) -> dict[str, Any]:
+    if isinstance(then, PlanStep):
+        return then.as_dict()
+    return {
+        "action": then.action,
+        "marrow_action": then.marrow_action,
+        "expected_utility": then.expected_utility,
+    }
+
+
+def _action_text(choice: Choice) -> str:
+    text = choice.action.replace("_", " ")
+    if choice.marrow_action != "no_marrow_treatment":
+        text += f" and {choice.marrow_action.replace('_', ' ')}"
+    return f"{text} (expected utility {choice.expected_utility:.3f})"
+
+
+def _step_lines(step: PlanStep, indent: str, verb: str, by: str) -> list[str]:
+    tests = " + ".join(t.replace("_", " ") for t in step.tests)
+    unit = "bits" if by == "information" else "utility"
+    lines = [
+        f"{indent}{verb}: {tests} ({step.hours:.3g} h, {step.price_usd:,.0f} USD, "
+        f"gain {step.gain:.3f} {unit})"
+    ]
+    for branch in step.branches:
+        causes = ", ".join(f"{c.replace('_', ' ')} {p:.2f}" for c, p in branch.causes)
+        marks = "; ".join(branch.results) or "other results"
+        lines.append(f"{indent}  {branch.probability:4.0%}  {marks} -> {causes}")
+        if isinstance(branch.then, PlanStep):
+            lines += _step_lines(branch.then, indent + "        ", "then", by)
+        else:
+            lines.append(f"{indent}        do: {_action_text(branch.then)}")
+    return lines
+
+
+def plan_tests(
+    model: Model,
+    evidence: Any,
+    *,
+    by: str = "value",
+    max_hours: float | None = None,
+    exclude: Iterable[str] = (),
+    hours_since_onset: float | None = None,
+) -> Plan:
+    """Plan two steps ahead.
+
+    Parameters
+    ----------
+    model : Model
+    evidence : mapping or Evidence
+    by : {"value", "information"}
+        Maximise the expected utility net of harm, delay and price, or the bits about cause, limb
+        weakness and marrow.
+    max_hours : float, optional
+        No test whose result would come later than this from now.
+    exclude : iterable of str
+        Tests to leave out.
+    hours_since_onset : float, optional
+
+    Returns
+    -------
+    Plan
+
+    Raises
+    ------
+    EvidenceError
+        Bad evidence, an unknown aim or test, a negative time, or nothing left to find out.
+    """
+    if by not in AIMS:
+        raise EvidenceError(f"a plan cannot maximise {by!r}", allowed=AIMS)
+    require_hours("max_hours", max_hours)
+    workup = Workup(
+        model,
+        evidence,
+        ("lesion_cause", "marrow_infiltration"),
+        exclude=exclude,
+        hours_since_onset=hours_since_onset,
+    )
+    if workup.problem.utilities is None:
+        raise EvidenceError("the network has no decision variables to plan for")
+    if not workup.panels:
+        raise EvidenceError("there is nothing left to plan: every finding of every test is known")
+    return _Planner(workup, by, max_hours).plan()
+
+
+@dataclass(frozen=True, eq=False)
+class _Results:
+    """Results of an order: their weights, states, and what they say about the decision state."""
+
+    weights: FloatArray
+    states: Mapping[int, IntArray]
+    posterior: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class _Second:
+    """A second test after each result of the first order: (rows,) by kind of start."""
+
+    test: str
+    findings: tuple[int, ...]
+    joint: FloatArray
+    hours: float
+    cost: float
+    lesion: Mapping[int | None, FloatArray]
+    marrow: Mapping[int | None, FloatArray]
+    bits: FloatArray
+
+
+class _Planner:
+    """Works out one plan."""
+
+    def __init__(self, workup: Workup, by: str, max_hours: float | None) -> None:
+        self.workup = workup
+        self.by = by
+        self.max_hours = math.inf if max_hours is None else max_hours
+        self.problem = workup.problem
+        assert self.problem.utilities is not None
+        self.utilities = self.problem.utilities
+        self.calculator = self.problem.calculator
+        self.operations = {a.as_test for a in self.utilities.actions if a.as_test}
+        self.admissions = {t: workup.gates.judge(t) for t in workup.panels}
+        self.hours = {t: workup.hours(t, a) for t, a in self.admissions.items()}
+        self.alone = {t: self._one_step(t) for t in workup.panels}
+
+    # ------------------------------------------------------------- one step
+
+    def _cost(self, test: str) -> float:
+        """Utility that a test costs through harm and price."""
+        entry = entry_of(self.workup.catalog, test)
+        price = entry.price_usd / self.workup.catalog.weights.usd_per_utility
+        return self.admissions[test].loss + price
+
+    def _one_step(self, test: str) -> float:
+        panel = self.workup.positions[test]
+        if self.by == "information":
+            return self.calculator.outcomes(panel).information
+        entry = entry_of(self.workup.catalog, test)
+        value = self.problem.net_value(panel, entry, self.admissions[test])
+        assert value is not None
+        return value
+
+    def _orderable(self, test: str, after: Sequence[str] = ()) -> bool:
+        """Whether a test may be ordered, once some others have been done."""
+        admission: Admission = self.admissions[test]
+        if admission.allowed is True or admission.allowed == UNTIL_CORRECTED:
+            return True
+        takers = {
+            taker
+            for sample in entry_of(self.workup.catalog, test).needs
+            for taker in self.workup.catalog.samples[sample]
+        }
+        return len(admission.barriers) == 1 and bool(takers & set(after))
+
+    # ------------------------------------------------------------ two steps
+
+    def _results(self, tests: Sequence[str], limit: int) -> _Results:
+        """Results of tests ordered together: all of them if they are few, else samples."""
+        panel = self.workup.union(tests)
+        count = math.prod(self.calculator.sizes[v] for v in panel)
+        if count <= limit:
+            found = self.calculator.outcomes(panel)
+            likely = found.weights > 0
+            states = {v: s[likely] for v, s in zip(found.findings, found.states, strict=True)}
+            return _Results(found.weights[likely], states, found.target[likely])
+        draws = self.calculator.draws(limit)
+        states = {v: draws[v] for v in panel}
+        posterior = self.calculator.posterior(panel, [states[v] for v in panel])
+        return _Results(np.full(limit, 1.0 / limit), states, posterior)
+
+    def _starts(self, actions: Sequence[Any]) -> list[int | None]:
+        return [None, *(i for i, a in enumerate(actions) if a.bridge)]
+
+    def _stopped(self, results: _Results, hours: float) -> tuple[dict[int | None, FloatArray], ...]:
+        """Utility of acting on each result, by what was started at the beginning."""
+        now = self.problem.utilities_of(results.posterior)
+        then = self.problem.utilities_of(results.posterior, hours)
+        harms = self.problem.start_harms(results.posterior)
+        found = []
+        for part, actions in enumerate((self.utilities.actions, self.utilities.marrow_actions)):
+            best = then[part].max(axis=1)
+            by_start: dict[int | None, FloatArray] = {}
+            for a in self._starts(actions):
+                kept = best if a is None else np.maximum(now[part][:, a], best - harms[part][:, a])
+                by_start[a] = kept
+            found.append(by_start)
+        return tuple(found)
+
+    def _second(
+        self, results: _Results, first_hours: float, test: str, done: Sequence[str]
+    ) -> _Second | None:
+        """A second test after every result of the first order."""
+        panel = [v for v in self.workup.positions[test] if v not in results.states]
+        hours = first_hours + self.hours[test]
+        if not panel or hours > self.max_hours or not self._orderable(test, done):
+            return None
+        findings = self.calculator.most_telling(panel, SECOND_RESULTS)
+        if not findings:
+            return None
+        joint = self.calculator.given(results.states, findings)
+        rows, k, outcomes = joint.shape
+        flat = joint.transpose(0, 2, 1).reshape(rows * outcomes, k)
+        start = self.problem.utilities_of(flat)
+        middle = self.problem.utilities_of(flat, first_hours)
+        end = self.problem.utilities_of(flat, hours)
+        harms = self.problem.start_harms(flat)
+        parts: list[dict[int | None, FloatArray]] = []
+        for part, actions in enumerate((self.utilities.actions, self.utilities.marrow_actions)):
+            best = end[part].max(axis=1)
+            values: dict[int | None, FloatArray] = {}
+            for a in self._starts(actions):
+                kept = (
+                    best if a is None else np.maximum(start[part][:, a], best - harms[part][:, a])
+                )
+                values[a] = kept.reshape(rows, outcomes).sum(axis=1)
+            for a in self._starts(actions)[1:]:
+                bridged = np.maximum(middle[part][:, a], best - harms[part][:, a])
+                values[None] = np.maximum(values[None], bridged.reshape(rows, outcomes).sum(axis=1))
+            parts.append(values)
+        mass = flat.sum(axis=1)
+        posterior = flat / np.where(mass > 0, mass, 1.0)[:, None]
+        surprise = np.empty(rows * outcomes)
+        for r in range(rows):
+            here = slice(r * outcomes, (r + 1) * outcomes)
+            surprise[here] = divergence(posterior[here], results.posterior[r])
+        bits = (mass * surprise).reshape(rows, outcomes).sum(axis=1)
+        return _Second(test, findings, joint, hours, self._cost(test), parts[0], parts[1], bits)
+
+    def _seconds(self, results: _Results, hours: float, done: Sequence[str]) -> list[_Second]:
+        ranked = sorted(
+            (t for t in self.workup.panels if t not in done and t not in self.operations),
+            key=lambda t: -self.alone[t],
+        )
+        unlocked = [
+            t for t in ranked if self.admissions[t].allowed is False and self._orderable(t, done)
+        ]
+        chosen = [t for t in ranked if self._orderable(t, done)][:SECOND_TESTS]
+        chosen += [t for t in unlocked if t not in chosen]
+        found = [self._second(results, hours, t, done) for t in chosen]
+        return [s for s in found if s is not None]
+
+    def _gain(
+        self, results: _Results, hours: float, seconds: Sequence[_Second], cost: float
+    ) -> tuple[float, IntArray]:
+        """Gain over acting now, and the best second test for each row (-1: act)."""
+        if self.by == "information":
+            table = np.stack([s.bits for s in seconds]) if seconds else np.zeros((0, 0))
+            told = float(results.weights @ divergence(results.posterior, self.calculator.prior))
+            sure = self.problem.causes_of(results.posterior).max(axis=1) >= CERTAIN
+            if not seconds:
+                return told, np.full(len(results.weights), -1)
+            pick = np.where(sure | (table.max(axis=0) < NEGLIGIBLE_BITS), -1, table.argmax(axis=0))
+            more = np.where(pick >= 0, table.max(axis=0), 0.0)
+            return told + float(results.weights @ more), pick
+        lesion, marrow = self._stopped(results, hours)
+        best_gain, best_pick = -math.inf, np.full(len(results.weights), -1)
+        for a, stop_lesion in lesion.items():
+            for b, stop_marrow in marrow.items():
+                rows = [stop_lesion + stop_marrow]
+                rows += [s.lesion[a] + s.marrow[b] - s.cost for s in seconds]
+                table = np.stack(rows)
+                gain = float(results.weights @ table.max(axis=0))
+                if gain > best_gain + 1e-12:
+                    best_gain, best_pick = gain, table.argmax(axis=0) - 1
+        prior = (results.weights @ results.posterior)[None, :]
+        return best_gain - float(self.problem.best(prior)[0]) - cost, best_pick
+
+    def two_steps(self, test: str) -> float:
+        """Gain of a first test with the best second one after each result."""
+        if test in self.operations:
+            return self.alone[test]
+        results = self._results((test,), FIRST_RESULTS)
+        hours = self.hours[test]
+        seconds = self._seconds(results, hours, (test,))
+        gain, _ = self._gain(results, hours, seconds, self._cost(test))
+        return gain
+
+    # ------------------------------------------------------------- the plan
+
+    def plan(self) -> Plan:
+        """Return the plan."""
+        candidates = [
+            t
+            for t in sorted(self.alone, key=lambda t: -self.alone[t])
+            if self._orderable(t) and self.hours[t] <= self.max_hours
+        ]
+        if self.by == "information":
+            candidates = [t for t in candidates if t not in self.operations]
+        tried = [(t, self.alone[t], self.two_steps(t)) for t in candidates[:FIRST_TESTS]]
+        act_now = self.problem.choice()
+        best = max(tried, key=lambda row: row[2], default=None)
+        floor = NEGLIGIBLE_BITS if self.by == "information" else 0.0
+        if best is None or best[2] <= floor:
+            return Plan(self.by, act_now, None, tuple(tried))
+        return Plan(self.by, act_now, self._first_step(best[0]), tuple(tried))
+
+    def _companions(self, test: str) -> list[str]:
+        """Tests that fit into the waiting time and are worth their own harm and price."""
+        seen = set(self.workup.positions[test])
+        found = []
+        for other in sorted(self.alone, key=lambda t: -self.alone[t]):
+            panel = set(self.workup.positions[other])
+            if (
+                other == test
+                or other in self.operations
+                or self.admissions[other].allowed is not True
+                or self.hours[other] > self.hours[test]
+                or panel <= seen
+                or seen <= panel
+            ):
+                continue
+            worth = self.problem.sample_information(self.workup.positions[other])
+            if worth > self._cost(other):
+                found.append(other)
+                seen |= panel
+        return found
+
+    def _first_step(self, test: str) -> PlanStep:
+        tests = (test,) if test in self.operations else (test, *self._companions(test))
+        hours = max(self.hours[t] for t in tests)
+        price = sum(entry_of(self.workup.catalog, t).price_usd for t in tests)
+        if test in self.operations:
+            return PlanStep(tests, hours, price, self.alone[test])
+        results = self._results(tests, TREE_RESULTS)
+        seconds = self._seconds(results, hours, tests)
+        gain, pick = self._gain(results, hours, seconds, sum(self._cost(t) for t in tests))
+        return PlanStep(tests, hours, price, gain, self._branches(results, hours, seconds, pick))
+
+    def _branches(
+        self,
+        results: _Results,
+        hours: float,
+        seconds: Sequence[_Second],
+        pick: IntArray,
+    ) -> tuple[Branch, ...]:
+        """Group results by what follows: the same second test, or the same actions."""
+        lesion, marrow = self.problem.utilities_of(results.posterior, hours)
+        groups: dict[tuple[int, int, int], list[int]] = {}
+        for row, s in enumerate(pick):
+            key = (int(s), -1, -1)
+            if s < 0:
+                key = (-1, int(lesion[row].argmax()), int(marrow[row].argmax()))
+            groups.setdefault(key, []).append(row)
+        ordered = sorted(groups.items(), key=lambda item: -results.weights[item[1]].sum())
+        branches = []
+        for (s, _, _), rows in ordered[:BRANCHES]:
+            weights = results.weights[rows]
+            share = float(weights.sum())
+            posterior = (weights / share) @ results.posterior[rows]
+            then: PlanStep | Choice
+            if s >= 0:
+                then = self._second_step(seconds[s], rows, weights / share, posterior)
+            else:
+                then = self.problem.choice(posterior[None, :], hours)
+            branches.append(
+                Branch(
+                    share,
+                    self._marks(results, rows),
+                    self._leading(posterior),
+                    then,
+                )
+            )
+        return tuple(branches)
+
+    def _second_step(
+        self, second: _Second, rows: list[int], weights: FloatArray, posterior: FloatArray
+    ) -> PlanStep:
+        joint = np.tensordot(weights, second.joint[rows], axes=1)
+        shares = joint.sum(axis=0)
+        states = np.unravel_index(
+            np.arange(joint.shape[1]), [self.calculator.sizes[v] for v in self._order(second)]
+        )
+        branches = []
+        for outcome in np.argsort(-shares, kind="stable")[:BRANCHES]:
+            if shares[outcome] < 0.05:
+                continue
+            after = joint[:, outcome] / shares[outcome]
+            named = tuple(
+                f"{self._name(v)} {self._state(v, int(states[i][outcome]))}"
+                for i, v in enumerate(self._order(second))
+            )
+            branches.append(
+                Branch(
+                    float(shares[outcome]),
+                    named,
+                    self._leading(after),
+                    self.problem.choice(after[None, :], second.hours),
+                )
+            )
+        if self.by == "information":
+            gain = float(weights @ second.bits[rows])
+        else:
+            mean = posterior[None, :]
+            flat = joint.T
+            gain = float(self.problem.best(flat, second.hours).sum()) - second.cost
+            gain -= float(self.problem.best(mean, second.hours - self.hours[second.test])[0])
+        price = entry_of(self.workup.catalog, second.test).price_usd
+        return PlanStep((second.test,), second.hours, price, gain, tuple(branches))
+
+    def _order(self, second: _Second) -> list[int]:
+        """Findings of a second test in the order of the outcomes of its joint table."""
+        target = self.calculator.target
+        return [v for v in second.findings if v not in target] + [
+            v for v in second.findings if v in target
+        ]
+
+    # --------------------------------------------------------------- in words
+
+    def _name(self, v: int) -> str:
+        return list(self.workup.model.variables)[v].replace("_", " ")
+
+    def _state(self, v: int, state: int) -> str:
+        variable = list(self.workup.model.variables.values())[v]
+        return variable.states[state].replace("_", " ")
+
+    def _leading(self, posterior: FloatArray) -> tuple[tuple[str, float], ...]:
+        causes = self.problem.causes_of(posterior[None, :])[0]
+        order = np.argsort(-causes, kind="stable")[:3]
+        names = self.problem.open_causes
+        return tuple((names[i], float(causes[i])) for i in order if causes[i] >= 0.03)
+
+    def _marks(self, results: _Results, rows: list[int]) -> tuple[str, ...]:
+        """Name the three findings whose share in a branch differs most from that in all results."""
+        weights = results.weights[rows] / results.weights[rows].sum()
+        found = []
+        for v, states in results.states.items():
+            size = self.calculator.sizes[v]
+            inside = np.bincount(states[rows], weights=weights, minlength=size)
+            overall = np.bincount(states, weights=results.weights, minlength=size)
+            best = int((inside - overall).argmax())
+            found.append((float(inside[best] - overall[best]), v, best, float(inside[best])))
+        found.sort(key=lambda row: -row[0])
+        return tuple(
+            f"{self._name(v)} {self._state(v, state)} ({share:.0%})".replace("%", " %")
+            for lift, v, state, share in found[:3]
+            if lift > 0.1
+        )

@@ -1,0 +1,180 @@
+"""One patient's open questions: which tests still reveal what, at what risk, to which end."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from epidural_dx.clinical.spelling import nearest
+from epidural_dx.decision.catalog import entry_of, read_catalog
+from epidural_dx.decision.elimination import EvidenceTables
+from epidural_dx.decision.gates import Admission, Gatekeeper
+from epidural_dx.decision.panels import EXACT_OUTCOMES, PanelCalculator
+from epidural_dx.decision.value import DecisionProblem
+from epidural_dx.errors import EvidenceError
+
+if TYPE_CHECKING:
+    from epidural_dx.clinical.evidence import Evidence
+    from epidural_dx.model import Model
+
+
+def target_positions(model: Model, target: str | Sequence[str]) -> tuple[int, ...]:
+    """Positions of the variables that information is asked about.
+
+    Raises
+    ------
+    EvidenceError
+        No variable, an unknown one, or one twice.
+    """
+    names = (target,) if isinstance(target, str) else tuple(target)
+    if not names:
+        raise EvidenceError("the target of the ranking names no variable")
+    positions = []
+    for name in names:
+        if not isinstance(name, str) or name not in model.variables:
+            raise EvidenceError(
+                f"unknown target variable {name!r}",
+                nearest=nearest(str(name), model.variables),
+            )
+        positions.append(model.position(name))
+    if len(set(positions)) != len(positions):
+        raise EvidenceError(f"the target names a variable twice: {', '.join(names)}")
+    return tuple(positions)
+
+
+def chosen_tests(
+    model: Model, exclude: Iterable[str] = (), only: Iterable[str] | None = None
+) -> dict[str, tuple[str, ...]]:
+    """Return the tests of the network without the excluded ones.
+
+    Raises
+    ------
+    EvidenceError
+        An unknown test.
+    """
+    exclude = (exclude,) if isinstance(exclude, str) else tuple(exclude)
+    wanted = tuple(model.tests) if only is None else tuple(only)
+    for name in (*exclude, *wanted):
+        if name not in model.tests:
+            raise EvidenceError(f"unknown test {name!r}", nearest=nearest(str(name), model.tests))
+    return {t: model.tests[t] for t in wanted if t not in exclude}
+
+
+def open_findings(
+    tests: Mapping[str, Sequence[str]], evidence: Evidence
+) -> dict[str, tuple[str, ...]]:
+    """Return the findings that each test would still reveal, without tests that have none.
+
+    A finding with any evidence, also an uncertain observation, has been looked for already.
+    """
+    known = evidence.likelihoods
+    found = {t: tuple(f for f in fs if f not in known) for t, fs in tests.items()}
+    return {t: fs for t, fs in found.items() if fs}
+
+
+def require_hours(name: str, hours: float | None) -> None:
+    """Refuse a time that is no number of hours from 0 on.
+
+    Raises
+    ------
+    EvidenceError
+        A negative or infinite time.
+    """
+    if hours is not None and not (math.isfinite(hours) and hours >= 0):
+        raise EvidenceError(f"{name} must be a number of hours from 0 on, got {hours!r}")
+
+
+class Workup:
+    """Everything that questions about the next tests of one patient share.
+
+    Parameters
+    ----------
+    model : Model
+    evidence : mapping or Evidence
+    target : str or sequence of str
+        What information is about.
+    exclude : iterable of str
+        Tests to leave out.
+    together : sequence of sequence of str
+        Sets of tests whose joint outcome will be asked for.
+    hours_since_onset : float, optional
+    exact_outcomes : int
+        Panels with more joint outcomes are sampled.
+    end : {"value", "low", "high"}
+        Which end of the ranges of the utilities to use.
+
+    Attributes
+    ----------
+    evidence : Evidence
+    tests : dict of str to tuple of str
+        All findings of the tests that are not excluded.
+    panels : dict of str to tuple of str
+        Open findings of the tests that have any.
+    positions : dict of str to tuple of int
+        The same as positions.
+    catalog : Catalog
+    gates : Gatekeeper
+    calculator : PanelCalculator
+        Of the target.
+    problem : DecisionProblem
+
+    Raises
+    ------
+    EvidenceError
+        Bad or impossible evidence, an unknown target or test, a negative time.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        evidence: Any,
+        target: str | Sequence[str] = ("etiology", "marrow_infiltration"),
+        *,
+        exclude: Iterable[str] = (),
+        together: Sequence[Sequence[str]] = (),
+        hours_since_onset: float | None = None,
+        exact_outcomes: int = EXACT_OUTCOMES,
+        end: str = "value",
+    ) -> None:
+        require_hours("hours_since_onset", hours_since_onset)
+        goal = target_positions(model, target)
+        self.model = model
+        self.tests = chosen_tests(model, exclude)
+        self.evidence = model.read_evidence(evidence)
+        model.run(self.evidence, want=())
+        self.panels = open_findings(self.tests, self.evidence)
+        self.catalog = read_catalog(model._priors)
+        self.tables = EvidenceTables(model.plan.network, model.arrays(self.evidence))
+        self.gates = Gatekeeper(
+            self.catalog, model.variables, model.tests, self.tables, self.evidence.likelihoods
+        )
+        self.positions = {t: tuple(model.position(f) for f in fs) for t, fs in self.panels.items()}
+        panels = [*self.positions.values(), *(self.union(tests) for tests in together)]
+        self.calculator = PanelCalculator(
+            self.tables,
+            self.tables.open_variables(goal),
+            panels,
+            exact_outcomes=exact_outcomes,
+        )
+        self.problem = DecisionProblem(
+            model,
+            self.tables,
+            self.catalog,
+            self.gates,
+            self.calculator,
+            panels,
+            hours_since_onset,
+            end,
+        )
+
+    def union(self, tests: Iterable[str]) -> tuple[int, ...]:
+        """Return the open findings of several tests, each once."""
+        found: dict[int, None] = {}
+        for test in tests:
+            found.update(dict.fromkeys(self.positions.get(test, ())))
+        return tuple(found)
+
+    def hours(self, test: str, admission: Admission) -> float:
+        """Return the hours until the result, corrections included."""
+        return entry_of(self.catalog, test).turnaround_hours + admission.correction_hours
