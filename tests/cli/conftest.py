@@ -11,7 +11,7 @@ import pytest
 from cli_runs import ROOT, Command, Ran
 
 from epidural_dx.cli import main
-from epidural_dx.model import Model, load_model
+
 
 @pytest.fixture
 def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
@@ -28,12 +28,6 @@ def command(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch)
         return Ran(left.value.code, captured.out, captured.err)
 
     return run
-
-
-@pytest.fixture(scope="session")
-def model() -> Model:
-    """Return the packaged model."""
-    return load_model(backend="numpy")
 
 
 @pytest.fixture

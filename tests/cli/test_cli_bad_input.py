@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from cli_runs import CASES, Command, Ran
+from cli_runs import CASES, ROOT, Command, Ran
 
 CASE = str(CASES / "melanoma_marrow_hematoma.yaml")
 
@@ -253,6 +254,7 @@ def test_bad_input_to_the_installed_program_shows_no_traceback(tmp_path: Path) -
         input=b"fever: perhaps\n",
         capture_output=True,
         cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
         check=False,
     )
     assert ran.returncode == 2

@@ -242,6 +242,7 @@ def test_a_cause_mix_is_the_prior_exactly(model: edx.Model) -> None:
         ({"emhh": 1.0}, "unknown cause 'emhh'"),
         ({"emh": 0.0}, "share of 'emh' must be positive"),
         ({"emh": float("nan")}, "share of 'emh' must be positive"),
+        ({"emh": float("inf")}, "emh"),
         ({"emh": "much"}, "emh"),
         ({"emh": None}, "emh"),
     ],

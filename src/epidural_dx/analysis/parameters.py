@@ -84,8 +84,8 @@ def parameters_of(model: Model) -> tuple[Parameter, ...]:
     tuple of Parameter
     """
     built = model.built
-    stated = read_stated(model.priors)
-    rate_grade = {f.id: f.grade for f in read_rates(model.priors)}
+    stated = read_stated(model._priors)
+    rate_grade = {f.id: f.grade for f in read_rates(model._priors)}
     found = []
     for key, pooled in built.columns.items():
         names = state_names(model, key, pooled, stated)
@@ -117,7 +117,7 @@ def parameters_of(model: Model) -> tuple[Parameter, ...]:
                 grade="counted" if "counted" in grades else min(grades),
             )
         )
-    for one in read_associations(model.priors).values():
+    for one in read_associations(model._priors).values():
         found.append(
             Parameter(
                 name=f"association {one.id}",
@@ -150,7 +150,7 @@ def state_names(
         names = tuple(model.built.structure.subtypes[given_state])
     if len(names) == len(pooled.mean):
         return names
-    declared = (stated or read_stated(model.priors)).get((context, variable, given_state))
+    declared = (stated or read_stated(model._priors)).get((context, variable, given_state))
     if declared is not None and len(declared.probabilities) + 1 == len(pooled.mean):
         rest = "not_" + next(iter(declared.probabilities))
         several = len(declared.probabilities) > 1
@@ -219,7 +219,7 @@ def parameter_draws(model: Model, draws: int, seed: int) -> dict[ColumnKey, Arra
     if draws < 1:
         raise EvidenceError(f"draws must be at least 1, got {draws}", value=draws)
     ranges = {
-        a.id: (a.log_odds_ratio, a.low, a.high) for a in read_associations(model.priors).values()
+        a.id: (a.log_odds_ratio, a.low, a.high) for a in read_associations(model._priors).values()
     }
     built = model.built
     return draw_parameters(
@@ -241,9 +241,9 @@ def source_shares(model: Model, parameters: Sequence[Parameter]) -> list[dict[st
     """
     literature = model.literature
     figures = {f.id: f for f in literature.figures}
-    rates = {f.id: f.source_id for f in read_rates(model.priors)}
-    stated = read_stated(model.priors)
-    associations = read_associations(model.priors)
+    rates = {f.id: f.source_id for f in read_rates(model._priors)}
+    stated = read_stated(model._priors)
+    associations = read_associations(model._priors)
     found: dict[ColumnKey, dict[str, float]] = {}
     for p in parameters:
         if p.key in found:

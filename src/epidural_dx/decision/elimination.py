@@ -262,9 +262,35 @@ def _cheapest(tables: Sequence[Table], candidates: Iterable[int], sizes: Mapping
     return min(scopes, key=cost)
 
 
+def _small_products_first(tables: Sequence[Table]) -> list[int]:
+    """Return an order of multiplication in which the product grows as late as possible."""
+    size: dict[int, int] = {}
+    for table in tables:
+        for v, k in zip(table.variables, table.values.shape, strict=True):
+            size[v] = max(k, size.get(v, 1))
+
+    def volume(variables: Iterable[int]) -> float:
+        product = 1.0
+        for v in variables:
+            product *= size[v]
+        return product
+
+    rest = list(range(len(tables)))
+    first = min(rest, key=lambda i: tables[i].values.size)
+    rest.remove(first)
+    order, scope = [first], set(tables[first].variables)
+    while rest:
+        following = min(rest, key=lambda i: volume(scope.union(tables[i].variables)))
+        rest.remove(following)
+        order.append(following)
+        scope.update(tables[following].variables)
+    return order
+
+
 def _sum_out(bucket: list[Table], v: int) -> Table:
-    """Multiply the tables of a bucket, smallest first, and sum one variable out."""
-    bucket = sorted(bucket, key=lambda t: t.values.size)
+    """Multiply the tables of a bucket and sum one variable out."""
+    if len(bucket) > 2:
+        bucket = [bucket[i] for i in _small_products_first(bucket)]
     if len(bucket) == 1:
         only = bucket[0]
         axis = only.variables.index(v)
@@ -508,8 +534,10 @@ def posteriors(
 
 
 def _fold(rows: Sequence[_Rows], drop: tuple[int, ...]) -> _Rows:
-    """Multiply several tables, smallest first, and sum some variables out of the last product."""
-    ordered = sorted(rows, key=lambda r: r.table.values.size)
+    """Multiply several tables and sum some variables out of the last product."""
+    ordered = list(rows)
+    if len(ordered) > 2:
+        ordered = [rows[i] for i in _small_products_first([r.table for r in rows])]
     if len(ordered) == 1:
         only = ordered[0].table
         axes = tuple(only.variables.index(v) for v in drop)

@@ -345,7 +345,7 @@ def divergence(posterior: FloatArray, prior: FloatArray) -> FloatArray:
     Parameters
     ----------
     posterior : ndarray, shape (outcomes, k)
-    prior : ndarray, shape (k,)
+    prior : ndarray, shape (k,) or (outcomes, k)
 
     Returns
     -------

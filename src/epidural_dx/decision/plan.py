@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 #: What a plan may maximise.
 AIMS = ("value", "information")
 #: Results of a first order that are looked at, and joint results of a second test.
-FIRST_RESULTS = 64
-SECOND_RESULTS = 32
+FIRST_RESULTS = 32
+SECOND_RESULTS = 16
 #: Results of the final first order.
-TREE_RESULTS = 256
+TREE_RESULTS = 128
 #: First and second tests that are tried.
 FIRST_TESTS = 5
 SECOND_TESTS = 6
@@ -163,14 +163,17 @@ def _then_dict(then: PlanStep | Choice) -> dict[str, Any]:
         "action": then.action,
         "marrow_action": then.marrow_action,
         "expected_utility": then.expected_utility,
+        "marrow_gain": then.marrow_gain,
     }
 
 
 def _action_text(choice: Choice) -> str:
     text = choice.action.replace("_", " ")
-    if choice.marrow_action != "no_marrow_treatment":
+    worth = f"expected utility {choice.expected_utility - choice.marrow_gain:.2f}"
+    if choice.marrow_gain != 0:
         text += f" and {choice.marrow_action.replace('_', ' ')}"
-    return f"{text} (expected utility {choice.expected_utility:.3f})"
+        worth += f", {choice.marrow_gain:+.2f} from treating the marrow"
+    return f"{text} ({worth})"
 
 
 def _step_lines(step: PlanStep, indent: str, verb: str, by: str) -> list[str]:
@@ -207,8 +210,8 @@ def plan_tests(
     model : Model
     evidence : mapping or Evidence
     by : {"value", "information"}
-        Maximise the expected utility net of harm, delay and price, or the bits about cause, limb
-        weakness and marrow.
+        Maximise the expected utility net of harm, delay and price, or the bits about the cause
+        and the marrow.
     max_hours : float, optional
         No test whose result would come later than this from now.
     exclude : iterable of str
@@ -283,7 +286,7 @@ class _Planner:
     # ------------------------------------------------------------- one step
 
     def _cost(self, test: str) -> float:
-        """Utility that a test costs through harm and price."""
+        """Return the utility that a test costs through harm and price."""
         entry = entry_of(self.workup.catalog, test)
         price = entry.price_usd / self.workup.catalog.weights.usd_per_utility
         return self.admissions[test].loss + price
@@ -291,7 +294,7 @@ class _Planner:
     def _one_step(self, test: str) -> float:
         panel = self.workup.positions[test]
         if self.by == "information":
-            return self.calculator.outcomes(panel).information
+            return self.workup.calculator.outcomes(panel).information
         entry = entry_of(self.workup.catalog, test)
         value = self.problem.net_value(panel, entry, self.admissions[test])
         assert value is not None
@@ -329,7 +332,7 @@ class _Planner:
         return [None, *(i for i, a in enumerate(actions) if a.bridge)]
 
     def _stopped(self, results: _Results, hours: float) -> tuple[dict[int | None, FloatArray], ...]:
-        """Utility of acting on each result, by what was started at the beginning."""
+        """Return the utility of acting on each result, by what was started at the beginning."""
         now = self.problem.utilities_of(results.posterior)
         then = self.problem.utilities_of(results.posterior, hours)
         harms = self.problem.start_harms(results.posterior)
@@ -346,7 +349,7 @@ class _Planner:
     def _second(
         self, results: _Results, first_hours: float, test: str, done: Sequence[str]
     ) -> _Second | None:
-        """A second test after every result of the first order."""
+        """Return a second test after every result of the first order."""
         panel = [v for v in self.workup.positions[test] if v not in results.states]
         hours = first_hours + self.hours[test]
         if not panel or hours > self.max_hours or not self._orderable(test, done):
@@ -375,12 +378,11 @@ class _Planner:
                 values[None] = np.maximum(values[None], bridged.reshape(rows, outcomes).sum(axis=1))
             parts.append(values)
         mass = flat.sum(axis=1)
-        posterior = flat / np.where(mass > 0, mass, 1.0)[:, None]
-        surprise = np.empty(rows * outcomes)
-        for r in range(rows):
-            here = slice(r * outcomes, (r + 1) * outcomes)
-            surprise[here] = divergence(posterior[here], results.posterior[r])
-        bits = (mass * surprise).reshape(rows, outcomes).sum(axis=1)
+        bits = np.zeros(rows)
+        if self.by == "information":
+            told = self.problem.diagnosis_of(flat / np.where(mass > 0, mass, 1.0)[:, None])
+            before = np.repeat(self.problem.diagnosis_of(results.posterior), outcomes, axis=0)
+            bits = (mass * divergence(told, before)).reshape(rows, outcomes).sum(axis=1)
         return _Second(test, findings, joint, hours, self._cost(test), parts[0], parts[1], bits)
 
     def _seconds(self, results: _Results, hours: float, done: Sequence[str]) -> list[_Second]:
@@ -402,7 +404,9 @@ class _Planner:
         """Gain over acting now, and the best second test for each row (-1: act)."""
         if self.by == "information":
             table = np.stack([s.bits for s in seconds]) if seconds else np.zeros((0, 0))
-            told = float(results.weights @ divergence(results.posterior, self.calculator.prior))
+            diagnosis = self.problem.diagnosis_of(results.posterior)
+            prior = self.problem.diagnosis_of(self.problem.prior)
+            told = float(results.weights @ divergence(diagnosis, prior))
             sure = self.problem.causes_of(results.posterior).max(axis=1) >= CERTAIN
             if not seconds:
                 return told, np.full(len(results.weights), -1)
@@ -452,7 +456,7 @@ class _Planner:
         return Plan(self.by, act_now, self._first_step(best[0]), tuple(tried))
 
     def _companions(self, test: str) -> list[str]:
-        """Tests that fit into the waiting time and are worth their own harm and price."""
+        """Return tests that fit into the waiting time and are worth their own harm and price."""
         seen = set(self.workup.positions[test])
         found = []
         for other in sorted(self.alone, key=lambda t: -self.alone[t]):
@@ -555,7 +559,7 @@ class _Planner:
         return PlanStep((second.test,), second.hours, price, gain, tuple(branches))
 
     def _order(self, second: _Second) -> list[int]:
-        """Findings of a second test in the order of the outcomes of its joint table."""
+        """Return the findings of a second test in the order of its joint table."""
         target = self.calculator.target
         return [v for v in second.findings if v not in target] + [
             v for v in second.findings if v in target

@@ -45,11 +45,14 @@ class Choice:
         What to do about the lesion, and about the marrow.
     expected_utility : float
         Of both together.
+    marrow_gain : float
+        The part of it that treating the marrow adds to doing nothing about it.
     """
 
     action: str
     marrow_action: str
     expected_utility: float
+    marrow_gain: float
 
 
 class DecisionProblem:
@@ -191,6 +194,7 @@ class DecisionProblem:
             self.utilities.actions[a].name,
             self.utilities.marrow_actions[b].name,
             float(lesion[0, a] + marrow[0, b]),
+            float(marrow[0, b]),
         )
 
     @property
@@ -257,6 +261,12 @@ class DecisionProblem:
         c, w, m = self._shape
         causes: FloatArray = posterior.reshape(-1, c, w * m).sum(axis=2)
         return causes
+
+    def diagnosis_of(self, posterior: FloatArray) -> FloatArray:
+        """Return P(cause, marrow infiltration | row), shape (rows, open causes x marrow states)."""
+        c, w, m = self._shape
+        joint: FloatArray = posterior.reshape(-1, c, w, m).sum(axis=2).reshape(-1, c * m)
+        return joint
 
     @property
     def open_causes(self) -> tuple[str, ...]:

@@ -864,12 +864,15 @@ class Prepared(NamedTuple):
         Packed tables, shape (draws, cells).
     mapped, usable, clean
         As `run_jobs` wants them.
+    complete
+        Whether `clean` has the kernels at its end.
     """
 
     tables: FloatArray
     mapped: IntArray
     usable: IntArray
     clean: FloatArray
+    complete: bool
 
 
 class NumbaProgram:
@@ -948,20 +951,25 @@ class NumbaProgram:
             return np.ascontiguousarray(states, dtype=np.int64)
         return np.zeros(0, dtype=np.int64)
 
-    def _prepare(self, tables: FloatArray) -> Prepared:
-        """Return what depends on the tables only, kept for the tables last used."""
+    def _prepare(self, tables: FloatArray, with_kernels: bool) -> Prepared:
+        """Return what depends on the tables only, kept for the tables last used.
+
+        Kernels take longer than everything else and serve the distribute pass only: they are
+        computed when it is first wanted.
+        """
         found = self._kept.get(id(tables))
-        if found is not None:
+        if found is not None and (found.complete or not with_kernels):
             return found
         usable = np.zeros(len(self.program.kernels), dtype=np.int64)
-        ready = Prepared(tables, self._function_of_root(tables), usable, np.zeros(0))
+        ready = Prepared(tables, self._function_of_root(tables), usable, np.zeros(0), True)
         if tables.shape[0] == 1:
             clean = np.zeros(self.instructions.clean_size)
             states = np.full((1, len(self.program.rows)), OPEN, dtype=np.int64)
             self._call(ready, states, np.zeros((0, 0)), 0, 1, False,
                        self._outputs(1, frozenset(), True), clean)
-            whole, usable = self._with_kernels(tables, clean)
-            ready = Prepared(tables, ready.mapped, usable, whole)
+            if with_kernels:
+                clean, usable = self._with_kernels(tables, clean)
+            ready = Prepared(tables, ready.mapped, usable, clean, with_kernels)
         kept = dict(list(self._kept.items())[-2:])
         self._kept = kept | {id(tables): ready}
         return ready
@@ -1053,7 +1061,7 @@ class NumbaProgram:
         Outcome
             With job = case * draws + draw.
         """
-        ready = self._prepare(tables)
+        ready = self._prepare(tables, bool(want))
         jobs = evidence.rows * tables.shape[0]
         soft = np.zeros((0, 0))
         if evidence.soft:

@@ -203,7 +203,7 @@ class NumpyProgram:
         self._below = below
         # By identity of the tables; an entry holds its tables, so that the identity stays theirs.
         # Replaced as a whole, so that threads see the old or the new one.
-        self._clean: dict[int, tuple[FloatArray, list[FloatArray | None]]] = {}
+        self._clean: dict[int, tuple[FloatArray, list[FloatArray | None], bool]] = {}
         # Tensors of the collect pass that hard evidence on a variable slices.
         self._with_axis: dict[int, list[tuple[int, tuple[slice, ...]]]] = {}
         sliced = [one.tensor for one in program.inputs] + [step.out for step in program.collect]
@@ -316,13 +316,15 @@ class NumpyProgram:
 
     # -- running --------------------------------------------------------------------------------
 
-    def _clean_values(self, tables: FloatArray) -> list[FloatArray | None]:
+    def _clean_values(self, tables: FloatArray, with_kernels: bool) -> list[FloatArray | None]:
         """Return every tensor of the collect pass without evidence, kept for the last tables.
 
-        With more than one draw the steps are left out: they are run with every question.
+        With more than one draw the steps are left out: they are run with every question. Kernels
+        are computed when the distribute pass is first wanted.
         """
+        with_kernels = with_kernels and self.uses_kernels
         found = self._clean.get(id(tables))
-        if found is not None:
+        if found is not None and (found[2] or not with_kernels):
             return found[1]
         program = self.program
         values: list[FloatArray | None] = [None] * len(program.axes)
@@ -341,12 +343,13 @@ class NumpyProgram:
                 values[bound.step.out] = self._contract(
                     bound, *self._operands(bound.step, values)
                 )
-            if self.uses_kernels:
+            if with_kernels:
                 single = [None if value is None else value[0] for value in values]
                 tables_of = compute_kernels(program, single)
                 for kernel, table in zip(program.kernels, tables_of, strict=True):
                     values[kernel.table] = None if table is None else table[None]
-        self._clean = dict(list(self._clean.items())[-2:]) | {id(tables): (tables, values)}
+        kept = dict(list(self._clean.items())[-2:])
+        self._clean = kept | {id(tables): (tables, values, with_kernels)}
         return values
 
     @staticmethod
@@ -357,7 +360,9 @@ class NumpyProgram:
         assert left is not None
         return left, None if step.right == NONE else values[step.right]
 
-    def collect(self, evidence: EvidenceRows, tables: FloatArray) -> Collected:
+    def collect(
+        self, evidence: EvidenceRows, tables: FloatArray, with_kernels: bool = False
+    ) -> Collected:
         """Run the collect pass for one chunk of jobs; parameters as in `run`."""
         program = self.program
         jobs = max(evidence.rows, tables.shape[0])
@@ -380,7 +385,7 @@ class NumpyProgram:
                 weight[soft] = evidence.soft[v][soft]
             weights[v] = weight
 
-        clean = self._clean_values(tables)
+        clean = self._clean_values(tables, with_kernels)
         values = list(clean)
         varying: set[int] = set()
         for v, state in fixed.items():
@@ -518,7 +523,7 @@ class NumpyProgram:
         Outcome
         """
         program = self.program
-        got = self.collect(evidence, tables)
+        got = self.collect(evidence, tables, distribution is not None)
         jobs = len(got.log_evidence)
         conditional: FloatArray | None = None
         posterior = got.root

@@ -691,8 +691,10 @@ def with_cause_mix(built: Built, shares: Mapping[str, float], prior: Mapping[str
     for cause, share in shares.items():
         if cause not in causes:
             raise ModelError(f"unknown cause {cause!r}; causes are {', '.join(causes)}", name=cause)
-        if not share > 0:
-            raise ModelError(f"the share of {cause!r} must be positive, got {share!r}", name=cause)
+        if not isinstance(share, int | float) or not 0 < share < float("inf"):
+            raise ModelError(
+                f"the share of {cause!r} must be a positive number, got {share!r}", name=cause
+            )
     total = sum(shares.values())
     missing = [c for c in causes if c not in shares]
     if missing:

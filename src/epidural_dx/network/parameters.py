@@ -27,8 +27,9 @@ Array = NDArray[np.float64]
 ColumnKey = tuple[str, str, str, str]
 
 #: A state that no patient of the column is known to have: not zero, since only deterministic
-#: nodes may hold zeros, and small enough to change no posterior.
-NEVER = 1e-6
+#: nodes may hold zeros, and below every product of prevalences (metastatic melanoma in the marrow
+#: of a child is 1e-7 of children), so that it changes no posterior.
+NEVER = 1e-12
 #: Names that only the experts' tables know, with their states.
 EXPERT_STATES = {
     "tissue": ("melanoma", "other_tumor", "nerve_sheath_tumor", "non_tumor"),

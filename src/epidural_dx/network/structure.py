@@ -231,7 +231,7 @@ def read_structure(folder: Path) -> Structure:
                     line=node.line,
                     name=node.name,
                 )
-    graph = nx.DiGraph()
+    graph: nx.DiGraph[str] = nx.DiGraph()
     graph.add_nodes_from(nodes)
     graph.add_edges_from((p, n.name) for n in nodes.values() for p in n.parents)
     try:
