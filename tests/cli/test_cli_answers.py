@@ -239,9 +239,7 @@ def test_explain_takes_each_finding_away(command: Command, model: edx.Model) -> 
 # ---------------------------------------------------------------------- score, validate
 
 
-def test_a_cohort_is_scored_row_by_row(
-    command: Command, tmp_path: Path, model: edx.Model
-) -> None:
+def test_a_cohort_is_scored_row_by_row(command: Command, tmp_path: Path, model: edx.Model) -> None:
     """``score`` writes one row per patient, equal to its single diagnosis; empty is unknown."""
     path, out = tmp_path / "cohort.csv", tmp_path / "out.csv"
     path.write_text(
@@ -389,9 +387,7 @@ def test_sources_are_found_by_text_variable_and_cause(command: Command) -> None:
     assert by_variable["rows"]
     for row in by_variable["rows"]:
         assert "enhancement" in (row["variable"], row["model_variable"])
-    both = document(
-        command("sources", "--variable", "enhancement", "--cause", "abscess", "--json")
-    )
+    both = document(command("sources", "--variable", "enhancement", "--cause", "abscess", "--json"))
     ids = {row["id"] for row in both["rows"]}
     assert ids and ids < {row["id"] for row in by_variable["rows"]}
     assert "No figure and no source matches" in shown(command("sources", "zzzyx"))

@@ -132,7 +132,12 @@ def test_unknown_names_are_refused_with_the_nearest(
         ("networks/lesion.yaml", "parents: [etiology]", "parents: [etiologi]", ("etiologi",)),
         ("networks/tests.yaml", "[smear]", "[smaer]", ("smaer", "tests.yaml", "smear")),
         ("networks/mechanisms.yaml", "cause: hematoma", "cause: hematom", ("hematom",)),
-        ("priors/scenarios.yaml", "age_18_39: 0.355", "age_18_39: 0.455", ("scenarios.yaml", "sum")),
+        (
+            "priors/scenarios.yaml",
+            "age_18_39: 0.355",
+            "age_18_39: 0.455",
+            ("scenarios.yaml", "sum"),
+        ),
         ("priors/literature/emh.csv", ",pool,", ",pol,", ("emh.csv", "line", "pol")),
         ("priors/literature/emh.csv", "id,kind", "id,kid", ("emh.csv", "kind")),
         ("priors/sources.csv", "source_id,", "source,", ("sources.csv", "source_id")),

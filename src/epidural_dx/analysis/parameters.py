@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-#: Stands for the two experts' tables among the sources.
+#: Stands for experts whose names a column does not keep.
 EXPERTS = "expert_tables"
 #: Stands for declared defaults among the sources.
 ASSUMED = "declared_default"
@@ -89,7 +89,7 @@ def parameters_of(model: Model) -> tuple[Parameter, ...]:
     found = []
     for key, pooled in built.columns.items():
         names = state_names(model, key, pooled, stated)
-        for i in [1] if len(names) == 2 else range(len(names)):
+        for i in _free_states(names, pooled):
             found.append(
                 Parameter(
                     name=_column_name(key, names[i]),
@@ -131,6 +131,14 @@ def parameters_of(model: Model) -> tuple[Parameter, ...]:
             )
         )
     return tuple(found)
+
+
+def _free_states(names: Sequence[str], pooled: Pooled) -> list[int]:
+    """States that are varied: all with mass, or the second of two."""
+    held = [i for i in range(len(names)) if pooled.mean[i] > 1e-9]
+    if len(held) > 2:
+        return held
+    return [i for i in held if names[i] == "present"][:1] or held[1:]
 
 
 def state_names(
@@ -284,7 +292,9 @@ def source_shares(model: Model, parameters: Sequence[Parameter]) -> list[dict[st
                 if declared is not None:
                     _add(weights, declared.source_ids, rest)
                 else:
-                    _add(weights, [ASSUMED if pooled.grade == "assumed" else EXPERTS], rest)
+                    named = [f"expert_{e.lower()}" for e in pooled.experts]
+                    default = ASSUMED if pooled.grade == "assumed" else EXPERTS
+                    _add(weights, named or [default], rest)
         total = sum(weights.values())
         found[p.key] = {s: w / total for s, w in weights.items()}
     return [found[p.key] for p in parameters]

@@ -90,11 +90,14 @@ class _References:
     def __init__(self, catalog: Catalog) -> None:
         self.catalog = catalog
         self.numbers: dict[str, int] = {}
+        self.labels: dict[str, str] = {}
 
-    def cite(self, source_id: str) -> str:
+    def cite(self, row: Row) -> str:
         """Return ``[n]``, or nothing where there is no source."""
+        source_id = row["source_id"]
         if not source_id:
             return ""
+        self.labels.setdefault(source_id, _citation(row, self.catalog))
         return f"[{self.numbers.setdefault(source_id, len(self.numbers) + 1)}]"
 
     def print(self, console: Console) -> None:
@@ -104,10 +107,7 @@ class _References:
         table = make_table("Sources", "", "")
         table.show_header = False
         for source_id, number_ in self.numbers.items():
-            source = self.catalog.sources.get(source_id)
-            table.add_row(
-                text(f"[{number_}]", "dim"), text(source.citation if source else source_id)
-            )
+            table.add_row(text(f"[{number_}]", "dim"), text(self.labels[source_id]))
         table.columns[0].no_wrap = True
         console.print(table)
 
@@ -166,7 +166,7 @@ def _print_rows(console: Console, rows: Sequence[Row], references: _References) 
             text(_counts(row["k"], row["n"])),
             text(_value(row)),
             *([text(row["verified"], "dim"), text(_use(row), "dim")] if wide else []),
-            text(references.cite(row["source_id"]), "dim"),
+            text(references.cite(row), "dim"),
         )
     console.print(indented(table))
 
@@ -184,7 +184,7 @@ def _print_tallies(console: Console, rows: Sequence[Row], references: _Reference
             text(
                 _counts(row["recomputed_k"], row["recomputed_n"]), "bold yellow" if differs else ""
             ),
-            text(references.cite(row["source_id"]), "dim"),
+            text(references.cite(row), "dim"),
         )
     console.print(indented(table))
 
@@ -213,6 +213,12 @@ def _overview(catalog: Catalog, *, as_json: bool) -> None:
     console.print(text("Topics (--topic NAME):", "bold"))
     for topic in catalog.topics.values():
         console.print(indented(text(f"{topic.name}: {topic.label}")))
+
+
+def _citation(row: Row, catalog: Catalog) -> str:
+    """Return the source in one line; what the row itself calls it where no more is known."""
+    source = catalog.sources.get(row["source_id"])
+    return (source.citation if source else "") or row.get("source", "") or row["source_id"]
 
 
 def _figure(row: Row) -> str:
@@ -254,21 +260,19 @@ def _value(row: Row) -> str:
 
 
 def _plain(row: Row, catalog: Catalog) -> Mapping[str, Any]:
-    source = catalog.sources.get(row["source_id"])
     return {
         **{k: v for k, v in row.items() if k not in ("k", "n", "point", "low", "high")},
         **{k: float(row[k]) if row[k] else None for k in ("k", "n", "point", "low", "high")},
-        "citation": source.citation if source else None,
+        "citation": _citation(row, catalog) or None,
     }
 
 
 def _plain_tally(row: Row, catalog: Catalog) -> Mapping[str, Any]:
     numbers = ("printed_k", "printed_n", "recomputed_k", "recomputed_n", "difference")
-    source = catalog.sources.get(row["source_id"])
     return {
         **{k: v for k, v in row.items() if k not in numbers},
         **{k: int(row[k]) if row[k] else None for k in numbers},
-        "citation": source.citation if source else None,
+        "citation": _citation(row, catalog) or None,
     }
 
 

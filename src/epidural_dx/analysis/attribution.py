@@ -1,0 +1,421 @@
+r"""Which figure, finding or paper the uncertainty of an answer comes from.
+
+First-order indices :math:`S_g = \mathrm{Var}(E[y \mid x_g]) / \mathrm{Var}(y)` from the same joint
+draws that give the intervals (given-data estimation; Plischke, Borgonovo, Smith, Eur J Oper Res
+2013;226:536). The draws of a group are summed up in its score
+:math:`z_g = \sum_{i \in g} (\partial y / \partial x_i)(x_i - \bar x_i)`, the part of the answer's
+first-order change that the group makes; :math:`E[y \mid z_g]` is a cubic in the normal scores of
+:math:`z_g`, and :math:`S_g` its adjusted coefficient of determination. For one parameter the score
+is the parameter itself; for a group the index is that of its score, hence a lower bound. Standard
+errors are those of the delete-a-group jackknife.
+
+Total indices, which add the interactions, need new draws: pick-freeze with Jansen's estimator
+(Comput Phys Commun 1999;117:35; Saltelli et al., Comput Phys Commun 2010;181:259).
+
+A source has no share of its own in a pooled figure. Its ``index`` is that of everything it feeds,
+its ``share`` splits the index of every column over the column's sources by effective patients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+from scipy.stats import rankdata
+
+from epidural_dx.analysis.parameters import (
+    LEVELS,
+    Parameter,
+    parameter_draws,
+    source_shares,
+)
+from epidural_dx.analysis.response import table_map
+from epidural_dx.analysis.sensitivity import OneWay, one_way
+from epidural_dx.analysis.uncertainty import posterior_draws
+from epidural_dx.clinical.spelling import nearest
+from epidural_dx.errors import EvidenceError
+from epidural_dx.network.parameters import ColumnKey
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from epidural_dx.clinical.evidence import Evidence
+    from epidural_dx.model import Model, RawEvidence
+
+Array = NDArray[np.float64]
+Key = TypeVar("Key", bound=Hashable)
+
+#: Draws that attribution uses when none are asked for.
+DEFAULT_DRAWS = 500
+#: Groups of draws that the jackknife leaves out in turn.
+JACKKNIFE = 20
+#: Fewer draws than this say nothing about shares of a variance.
+FEWEST_DRAWS = 50
+
+
+def hermite_basis(scores: Array) -> Array:
+    """Normal scores of every column and their second and third Hermite polynomials.
+
+    Parameters
+    ----------
+    scores : ndarray, shape (draws, groups)
+
+    Returns
+    -------
+    ndarray, shape (groups, draws, 3)
+        Columns with mean 0; zeros where a group's score is constant.
+    """
+    ranks = rankdata(scores, axis=0)
+    u = ndtri((ranks - 0.5) / len(scores))
+    basis = np.stack([u, u**2 - 1, u**3 - 3 * u], axis=-1).transpose(1, 0, 2)
+    basis = basis - basis.mean(axis=1, keepdims=True)
+    basis[np.ptp(scores, axis=0) == 0] = 0.0
+    return np.asarray(basis)
+
+
+def first_order(outcome: Array, scores: Array) -> tuple[Array, Array]:
+    """First-order index of every score, with its standard error (module docstring).
+
+    Parameters
+    ----------
+    outcome : ndarray, shape (draws,)
+    scores : ndarray, shape (draws, groups)
+
+    Returns
+    -------
+    index, error : ndarray, shape (groups,)
+        The index is unbiased around 0 and so may be slightly negative.
+    """
+    basis = hermite_basis(scores)
+    block = np.arange(len(outcome)) * JACKKNIFE // len(outcome)
+    # sums of squares and products by block: every jackknife sample is the total less one block
+    gram = np.stack([_gram(basis[:, block == b]) for b in range(JACKKNIFE)])
+    cross = np.stack(
+        [np.einsum("gni,n->gi", basis[:, block == b], outcome[block == b]) for b in range(JACKKNIFE)]
+    )
+    mean = np.stack([basis[:, block == b].sum(axis=1) for b in range(JACKKNIFE)])
+    total = np.array([outcome[block == b].sum() for b in range(JACKKNIFE)])
+    square = np.array([(outcome[block == b] ** 2).sum() for b in range(JACKKNIFE)])
+    size = np.bincount(block, minlength=JACKKNIFE)
+
+    def index(left_out: int | None) -> Array:
+        keep = [b for b in range(JACKKNIFE) if b != left_out]
+        n = size[keep].sum()
+        center = mean[keep].sum(axis=0)
+        g = gram[keep].sum(axis=0) - center[:, :, None] * center[:, None, :] / n
+        c = cross[keep].sum(axis=0) - center * total[keep].sum() / n
+        variance = square[keep].sum() - total[keep].sum() ** 2 / n
+        if variance <= 1e-24 * n:
+            return np.zeros(len(c))
+        explained = np.einsum("gi,gij,gj->g", c, np.linalg.pinv(g, hermitian=True), c) / variance
+        return np.asarray(1 - (1 - explained) * (n - 1) / (n - 1 - basis.shape[-1]))
+
+    samples = np.stack([index(b) for b in range(JACKKNIFE)])
+    error = np.sqrt((JACKKNIFE - 1) * np.mean((samples - samples.mean(axis=0)) ** 2, axis=0))
+    return index(None), error
+
+
+def _gram(basis: Array) -> Array:
+    return np.asarray(np.matmul(basis.transpose(0, 2, 1), basis))
+
+
+def parameter_scores(
+    parameters: Sequence[Parameter],
+    draws: Mapping[ColumnKey, Array],
+    derivative: Array,
+    means: Mapping[ColumnKey, Array],
+) -> dict[ColumnKey, Array]:
+    """First-order change of an answer by each column of the parameters.
+
+    In a column with mean m the derivative with proportional co-variation d_i of state i makes the
+    change sum_i d_i (1 - m_i) (x_i - m_i); rates are taken on the logarithmic scale.
+
+    Parameters
+    ----------
+    parameters : sequence of Parameter
+    draws : mapping
+        Arrays of shape (draws, states).
+    derivative : ndarray, shape (parameters, k)
+    means : mapping
+        Present values of the columns.
+
+    Returns
+    -------
+    dict
+        Arrays of shape (draws, k) by key.
+    """
+    scores: dict[ColumnKey, Array] = {}
+    for p, slope in zip(parameters, derivative, strict=True):
+        x = draws[p.key][:, p.state]
+        if p.kind == "column":
+            mean = means[p.key]
+            held = mean > 1e-9
+            # of two states only one stands among the parameters, and it carries both changes
+            weight = 1.0 if held.sum() == 2 else 1 - mean[p.state]
+            change = weight * (x - mean[p.state])
+        elif p.kind == "rate":
+            change = p.value * np.log(x / p.value)
+        else:
+            change = x - p.value
+        part = change[:, None] * slope
+        scores[p.key] = scores[p.key] + part if p.key in scores else part
+    return scores
+
+
+def attribute(
+    model: Model,
+    evidence: Evidence | RawEvidence,
+    hypothesis: str | None = None,
+    *,
+    by: str = "group",
+    variable: str = "lesion_cause",
+    draws: int = DEFAULT_DRAWS,
+    seed: int = 0,
+    functions: OneWay | None = None,
+) -> pd.DataFrame:
+    """Share of the variance of a posterior that each parameter, group, cause or source makes.
+
+    Parameters
+    ----------
+    model : Model
+    evidence : Evidence or mapping
+    hypothesis : str, optional
+        By default the leading state.
+    by : {"parameter", "group", "cause", "source"}
+        ``group`` is the finding or condition of a column, or all rates of a cause.
+    variable : {"lesion_cause", "etiology"}
+    draws, seed : int
+        The bank of draws behind the intervals.
+    functions : OneWay, optional
+        Already computed functions of the same query.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns name, share (of the variance), error (its standard error), parameters (how many
+        columns); by source also index (of everything the source feeds) and citation. Largest share
+        first. ``attrs``: hypothesis, mean, sd, explained (sum of the columns' indices).
+
+    Raises
+    ------
+    EvidenceError
+        Unknown level, hypothesis or variable, fewer than 50 draws, bad evidence.
+    """
+    import pandas as pd
+
+    if by not in LEVELS:
+        raise EvidenceError(
+            f"{by!r} is no level of attribution", value=by, allowed=LEVELS,
+            nearest=nearest(by, LEVELS),
+        )
+    if draws < FEWEST_DRAWS:
+        raise EvidenceError(
+            f"attribution needs at least {FEWEST_DRAWS} draws, got {draws}", value=draws
+        )
+    found = functions or one_way(model, evidence, variable)
+    h = found.state(hypothesis)
+    outcome = posterior_draws(model, found.evidence, found.variable, draws=draws, seed=seed)[:, h]
+    tables = table_map(model)
+    scores = parameter_scores(
+        found.parameters,
+        parameter_draws(model, draws, seed),
+        found.derivative[:, [h]],
+        {p.key: tables.column_value(p.key) for p in found.parameters},
+    )
+    keys = list(scores)
+    columns = np.concatenate([scores[k] for k in keys], axis=1)
+    of_key: dict[ColumnKey, Parameter] = {}
+    for p in found.parameters:
+        of_key.setdefault(p.key, p)
+    index, error = first_order(outcome, columns)
+    if by == "source":
+        frame = _by_source(model, [of_key[k] for k in keys], columns, outcome, index, error)
+    elif by == "parameter":
+        frame = pd.DataFrame(
+            {
+                "name": [_column_label(of_key[k], found.parameters) for k in keys],
+                "share": index,
+                "error": error,
+                "parameters": 1,
+            }
+        )
+    else:
+        names = [of_key[k].group if by == "group" else of_key[k].cause for k in keys]
+        labels = sorted(set(names))
+        summed = np.stack(
+            [columns[:, [n == label for n in names]].sum(axis=1) for label in labels], axis=1
+        )
+        share, share_error = first_order(outcome, summed)
+        frame = pd.DataFrame(
+            {
+                "name": labels,
+                "share": share,
+                "error": share_error,
+                "parameters": [names.count(label) for label in labels],
+            }
+        )
+    frame = frame.sort_values("share", ascending=False, kind="stable", ignore_index=True)
+    frame.attrs.update(
+        hypothesis=found.states[h],
+        by=by,
+        mean=float(outcome.mean()),
+        sd=float(outcome.std(ddof=1)),
+        explained=float(index.sum()),
+    )
+    return frame
+
+
+def _column_label(first: Parameter, parameters: Sequence[Parameter]) -> str:
+    """Name of a column: its only parameter, or the column without a state."""
+    if first.kind != "column" or sum(p.key == first.key for p in parameters) == 1:
+        return first.name
+    return first.name.replace("=" + first.name.split("=")[1].split(" ")[0], "", 1)
+
+
+def _by_source(
+    model: Model,
+    parameters: Sequence[Parameter],
+    columns: Array,
+    outcome: Array,
+    index: Array,
+    error: Array,
+) -> pd.DataFrame:
+    import pandas as pd
+
+    shares = source_shares(model, parameters)
+    names = sorted({s for share in shares for s in share})
+    weight = np.array([[share.get(n, 0.0) for n in names] for share in shares])
+    fed = weight > 0
+    whole, whole_error = first_order(outcome, np.asarray(columns @ fed))
+    sources = model.literature.sources
+    return pd.DataFrame(
+        {
+            "name": names,
+            "share": index @ weight,
+            "error": np.sqrt(error**2 @ weight**2),
+            "index": whole,
+            "index_error": whole_error,
+            "parameters": fed.sum(axis=0),
+            "citation": [sources[n].citation if n in sources else "" for n in names],
+        }
+    )
+
+
+def pick_freeze(
+    function: Callable[[Mapping[Key, Array]], Array],
+    first: Mapping[Key, Array],
+    second: Mapping[Key, Array],
+    groups: Mapping[str, Collection[Key]],
+    *,
+    resamples: int = 200,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """First-order and total indices by pick-freeze (Saltelli 2010, Jansen 1999).
+
+    Parameters
+    ----------
+    function : callable
+        From inputs (arrays with the draws first) to the outcome, shape (draws,).
+    first, second : mapping
+        Two independent sets of draws of all inputs.
+    groups : mapping of str to collection of keys
+    resamples, seed : int
+        Of the bootstrap that gives the errors.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns name, share, error, total, total_error in the order of the groups.
+    """
+    import pandas as pd
+
+    a, b = function(first), function(second)
+    center = float(np.mean([a.mean(), b.mean()]))
+    a, b = a - center, b - center
+    rows = []
+    pick = np.random.default_rng(seed).integers(len(a), size=(resamples, len(a)))
+    for name, keys in groups.items():
+        mixed = {k: second[k] if k in set(keys) else v for k, v in first.items()}
+        c = function(mixed) - center
+        terms = np.stack([b * (c - a), (a - c) ** 2 / 2, (a**2 + b**2) / 2])
+        now = terms.mean(axis=1)
+        sampled = terms[:, pick].mean(axis=2)
+        errors = np.std(sampled[:2] / sampled[2], axis=1, ddof=1)
+        rows.append((name, now[0] / now[2], errors[0], now[1] / now[2], errors[1]))
+    return pd.DataFrame(rows, columns=["name", "share", "error", "total", "total_error"])
+
+
+def total_indices(
+    model: Model,
+    evidence: Evidence | RawEvidence,
+    groups: Sequence[str],
+    hypothesis: str | None = None,
+    *,
+    by: str = "group",
+    draws: int = 100,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """First-order and total indices of a few groups, by rebuilding the model for new draws.
+
+    Costs (2 + groups) x draws rebuilt models; for the groups that :func:`attribute` shows first.
+
+    Parameters
+    ----------
+    model : Model
+    evidence : Evidence or mapping
+    groups : sequence of str
+        Names of groups or causes as :func:`attribute` gives them.
+    hypothesis : str, optional
+        A cause; by default the leading one.
+    by : {"group", "cause"}
+    draws, seed : int
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns name, share, error, total, total_error.
+
+    Raises
+    ------
+    EvidenceError
+        Unknown group, level or hypothesis, fewer than 50 draws, bad evidence.
+    """
+    if by not in ("group", "cause"):
+        raise EvidenceError(
+            f"{by!r} is no level of total indices", value=by, allowed=("group", "cause")
+        )
+    if draws < FEWEST_DRAWS:
+        raise EvidenceError(
+            f"attribution needs at least {FEWEST_DRAWS} draws, got {draws}", value=draws
+        )
+    found = one_way(model, evidence)
+    h = found.state(hypothesis)
+    members: dict[str, set[ColumnKey]] = {}
+    for p in found.parameters:
+        members.setdefault(p.group if by == "group" else p.cause, set()).add(p.key)
+    for name in groups:
+        if name not in members:
+            raise EvidenceError(
+                f"unknown group {name!r}", variable=name, nearest=nearest(name, members)
+            )
+    both = parameter_draws(model, 2 * draws, seed)
+    tables = table_map(model)
+    used = [k for k in both if k in tables.touched or k in tables.fitting]
+    at = model.position("lesion_cause")
+    arrays = model.arrays(found.evidence)
+
+    def posterior(values: Mapping[ColumnKey, Array]) -> Array:
+        bank = tables.bank(values)
+        result = model.engine.run(arrays, target=(at,), want=(), bank=bank)
+        return np.asarray(result.posterior[0][:, h])
+
+    return pick_freeze(
+        posterior,
+        {k: both[k][:draws] for k in used},
+        {k: both[k][draws:] for k in used},
+        {name: members[name] for name in groups},
+        seed=seed,
+    )
