@@ -66,7 +66,7 @@ def run(
     console.print()
     telling = [row for row in ranked if row["information_bits"] >= NEGLIGIBLE]
     print_tests(console, telling, title="Tests")
-    if any(row["standard_error"] for row in telling):
+    if any(row["standard_error"] >= 0.0005 for row in telling):
         console.print(indented(text("± standard error of a sampled figure", "dim")))
     silent = [row["test"] for row in ranked if row["information_bits"] < NEGLIGIBLE]
     if silent and telling:

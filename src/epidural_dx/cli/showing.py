@@ -136,7 +136,7 @@ def words(name: str) -> str:
 
 def _print_causes(console: Console, answer: Answer, before: Answer | None) -> None:
     ranked = answer.ranked_causes()
-    shown = [(c, p) for i, (c, p) in enumerate(ranked) if i < 3 or p >= SMALL][:MOST_CAUSES]
+    shown = [(c, p) for i, (c, p) in enumerate(ranked) if i < 2 or p >= SMALL][:MOST_CAUSES]
     old = dict(before.ranked_causes()) if before is not None else {}
     width = 20 if console.width < 100 else 30
     table = make_table(None, "cause", "", "", *(["before"] if old else []), "driven by", right=(1,))
@@ -146,7 +146,7 @@ def _print_causes(console: Console, answer: Answer, before: Answer | None) -> No
             text(percent(p), "bold" if i == 0 else ""),
             text(bar(p, width, console.encoding), "cyan"),
             *([text(percent(old[cause]), "dim")] if old else []),
-            text(drivers(answer, cause), "" if i < 3 else "dim"),
+            text(drivers(answer, cause) if i == 0 or p >= 0.01 else "", "" if i < 3 else "dim"),
         )
     table.columns[2].min_width = width
     table.columns[2].no_wrap = True
@@ -253,7 +253,7 @@ def print_tests(
         allowed = row["allowed"] is True
         note = text(separation(row)) if allowed else text(str(row["reason"]), "yellow")
         bits = f"{row['information_bits']:.3f}"
-        if row["standard_error"]:
+        if row["standard_error"] >= 0.0005:
             bits += f" ±{row['standard_error']:.3f}"
         table.add_row(
             text(str(row["test"]), "" if allowed else "yellow"),

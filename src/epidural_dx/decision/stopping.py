@@ -1,4 +1,4 @@
-r"""When to stop testing: would anything that could still be learned change the decision?
+r"""When to stop testing: whether anything that could still be learned would change the decision.
 
 The same-decision probability is the chance that today's decision stays after the unseen tests
 (Choi, Xue, Darwiche, Same-decision probability, Int J Approx Reason 2012),
@@ -175,6 +175,7 @@ def same_decision_probability(
     same, error, regret = 1.0, 0.0, 0.0
     if panel:
         same, error, regret = _look_ahead(workup, panel, decision)
+        regret = min(regret, problem.perfect_information)
     return Stopping(
         decision=names,
         same_decision_probability=same,

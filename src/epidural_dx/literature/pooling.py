@@ -369,11 +369,13 @@ def pool_group(
     moved = np.maximum(columns * tilt, 0)
     moved /= moved.sum(1, keepdims=True)
     result = []
-    for member, mean in zip(members, moved, strict=True):
+    for member, mean, weight in zip(members, moved, weights, strict=True):
         mean = np.maximum(mean, settings.floor)
-        ess = member.ess * (1 if has_literature else settings.beside_counts) + pooled.literature
-        counted = member.counted + pooled.counted
-        literature = member.literature + pooled.literature
+        # of a series of the mixture only the member's share are its own patients
+        gained = weight * pooled.literature
+        ess = member.ess * (1 if has_literature else settings.beside_counts) + gained
+        counted = member.counted + weight * pooled.counted
+        literature = member.literature + gained
         grade = (
             "counted"
             if counted >= 0.5 * ess

@@ -13,7 +13,7 @@ from epidural_dx.network import tables as formulas
 from epidural_dx.network.parameters import Parameters
 from epidural_dx.network.population import Population
 from epidural_dx.network.rates import RateCheck, RateFigure, RateTable, pool_rates, solve_excess
-from epidural_dx.network.structure import Mechanism
+from epidural_dx.network.structure import Mechanism, nearest
 
 Array = NDArray[np.float64]
 Factors = dict[str, Array]
@@ -68,6 +68,34 @@ class _Fit:
             parameters.structure, {**tables, "age_group": reference}, parameters.lead
         )
         self.lead = parameters.lead
+
+        self._check_names()
+
+    def _check_names(self) -> None:
+        """Refuse fitted rates about causes, conditions or states that do not exist."""
+        nodes = self.parameters.structure.nodes
+        known = {
+            "cause": self.states("lesion_cause"),
+            "age_group": ("", *self.states("age_group")),
+            "given": ("", *nodes),
+        }
+        for figure in (f for f in self.parameters.rate_figures if f.use == "fit"):
+            for column, allowed in known.items():
+                value = getattr(figure, column)
+                if value not in allowed:
+                    raise ModelError(
+                        f"unknown {column} {value!r}{nearest(value, allowed)}",
+                        file="rates.csv",
+                        name=figure.id,
+                    )
+            states = self.states(figure.given) if figure.given else ("",)
+            if figure.state not in states:
+                raise ModelError(
+                    f"{figure.state!r} is no state of {figure.given}; "
+                    f"states are {', '.join(states)}",
+                    file="rates.csv",
+                    name=figure.id,
+                )
 
     def run(self) -> tuple[dict[str, Array], Array, list[RateCheck]]:
         factors = {m.name: self._factors(m) for m in self.mechanisms}
