@@ -310,3 +310,33 @@ def test_limits_and_exclusions_hold(model: edx.Model) -> None:
     ranked = rank_tests(model, {}, exclude=("cbc",), max_hours=2.0)
     assert ranked
     assert all(r.turnaround_hours <= 2.0 and r.test != "cbc" for r in ranked)
+
+
+def test_likeliest_results_are_posteriors(model: edx.Model) -> None:
+    """What a result of a test of one finding would do is what diagnosing with it says."""
+    evidence = {"age_years": 60, "back_pain": "present"}
+    ranked = {r.test: r for r in rank_tests(model, evidence)}
+    for result in ranked["bone_marrow_biopsy"].results:
+        answer = model.diagnose({**evidence, result.finding: result.state})
+        assert result.finding == "marrow_biopsy"
+        assert answer.causes.index[0] == result.cause
+        assert answer.causes.iloc[0] == pytest.approx(result.cause_probability, abs=1e-9)
+        assert result.before == pytest.approx(model.diagnose(evidence).causes[result.cause])
+    assert ranked["bone_marrow_biopsy"].explanation.startswith("If it shows marrow biopsy ")
+
+
+def test_unlikely_evidence_does_not_vanish(model: edx.Model) -> None:
+    """A patient with the rarest result of a hundred findings still has exact information."""
+    base = model.base_marginals
+    evidence = {
+        name: variable.states[int(base[name].argmin())]
+        for name, variable in model.variables.items()
+        if variable.group in ("symptom", "imaging", "examination", "laboratory")
+        and name not in ("dic_isth_score", "ldh", "crp")
+    }
+    read = model.read_evidence(evidence)
+    expected = model.run(read, target=("lesion_cause",), want=("information",))
+    assert expected.information is not None
+    for name in ("ldh", "crp"):
+        found = outcomes(model, evidence, ("lesion_cause",), (name,)).information
+        assert found == pytest.approx(expected.information[0][model.position(name)], abs=1e-9)

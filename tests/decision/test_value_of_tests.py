@@ -333,3 +333,20 @@ def test_errors_in_prices_and_gates_are_named(
         read_catalog(tmp_path)
     assert "\n" not in str(error.value)
     assert file in str(error.value)
+
+
+def test_an_operation_is_not_done_twice(model: edx.Model) -> None:
+    """Once its tissue has been read, a decompression harms no more and keeps its benefit."""
+    before = Workup(model, {"limb_weakness": "partial"}).problem
+    after = Workup(
+        model, {"limb_weakness": "partial", "lesion_surgical_pathology": "hematoma_or_fibrin"}
+    ).problem
+    assert before.utilities is not None and after.utilities is not None
+    operation = [a.name for a in before.utilities.actions].index("decompression")
+    assert before.harm[operation] > 0 and not before.done
+    assert after.harm[operation] == 0 and after.done == {"decompression"}
+    assert (after.utilities.effect >= before.utilities.effect).all()
+    assert (after.utilities.effect >= before.utilities.effect[operation]).all()
+    choice = after.choice()
+    assert choice.done is (choice.action == "decompression")
+    assert ("has been done" in choice.words) is choice.done

@@ -80,7 +80,7 @@ def test_scenarios_change_base_rates_and_never_likelihoods(
         if node.group in LIKELIHOOD_GROUPS or "lesion_subtype" in node.parents:
             assert np.array_equal(general.tables[variable], other.tables[variable]), variable
     assert not np.array_equal(general.tables["age_group"], other.tables["age_group"]) or (
-        not np.array_equal(general.tables["blood_disorder"], other.tables["blood_disorder"])
+        not np.array_equal(general.tables["blood_state"], other.tables["blood_state"])
     )
 
 

@@ -2,12 +2,12 @@ r"""Which figure, finding or paper the uncertainty of an answer comes from.
 
 First-order indices :math:`S_g = \mathrm{Var}(E[y \mid x_g]) / \mathrm{Var}(y)` from the same joint
 draws that give the intervals (given-data estimation; Plischke, Borgonovo, Smith, Eur J Oper Res
-2013;226:536). The draws of a group are summed up in its score
-:math:`z_g = \sum_{i \in g} (\partial y / \partial x_i)(x_i - \bar x_i)`, the part of the answer's
-first-order change that the group makes; :math:`E[y \mid z_g]` is a cubic in the normal scores of
-:math:`z_g`, and :math:`S_g` its adjusted coefficient of determination. For one parameter the score
-is the parameter itself; for a group the index is that of its score, hence a lower bound. Standard
-errors are those of the delete-a-group jackknife.
+2013;226:536). The draws of a column are summed up in its score, the change of the log odds that
+its one-way sensitivity function makes of them; a group's score :math:`z_g` is the sum over its
+columns. :math:`E[y \mid z_g]` is a cubic in the normal scores of :math:`z_g`, and :math:`S_g` its
+adjusted coefficient of determination; for a group it is a lower bound, since only the score enters.
+Scores with less than :data:`NEGLIGIBLE` of the scores' variance count as 0: their estimates would be
+noise alone. Standard errors are those of the delete-a-group jackknife.
 
 Total indices, which add the interactions, need new draws: pick-freeze with Jansen's estimator
 (Comput Phys Commun 1999;117:35; Saltelli et al., Comput Phys Commun 2010;181:259).
@@ -52,6 +52,10 @@ Key = TypeVar("Key", bound=Hashable)
 DEFAULT_DRAWS = 500
 #: Groups of draws that the jackknife leaves out in turn.
 JACKKNIFE = 20
+#: Share of the scores' variance below which a score is not estimated.
+NEGLIGIBLE = 2e-4
+#: A quotient is used while numerators and denominator keep this part of their present values.
+SAFE = 0.05
 #: Fewer draws than this say nothing about shares of a variance.
 FEWEST_DRAWS = 50
 
@@ -87,9 +91,12 @@ def first_order(outcome: Array, scores: Array) -> tuple[Array, Array]:
     Returns
     -------
     index, error : ndarray, shape (groups,)
-        The index is unbiased around 0 and so may be slightly negative.
+        The index is unbiased around 0 and so may be slightly negative; 0 where negligible.
     """
-    basis = hermite_basis(scores)
+    spread = scores.var(axis=0)
+    usable = spread > NEGLIGIBLE * spread.sum()
+    found, found_error = np.zeros(scores.shape[1]), np.zeros(scores.shape[1])
+    basis = hermite_basis(scores[:, usable])
     block = np.arange(len(outcome)) * JACKKNIFE // len(outcome)
     # sums of squares and products by block: every jackknife sample is the total less one block
     gram = np.stack([_gram(basis[:, block == b]) for b in range(JACKKNIFE)])
@@ -115,53 +122,59 @@ def first_order(outcome: Array, scores: Array) -> tuple[Array, Array]:
 
     samples = np.stack([index(b) for b in range(JACKKNIFE)])
     error = np.sqrt((JACKKNIFE - 1) * np.mean((samples - samples.mean(axis=0)) ** 2, axis=0))
-    return index(None), error
+    found[usable], found_error[usable] = index(None), error
+    return found, found_error
 
 
 def _gram(basis: Array) -> Array:
     return np.asarray(np.matmul(basis.transpose(0, 2, 1), basis))
 
 
-def parameter_scores(
-    parameters: Sequence[Parameter],
-    draws: Mapping[ColumnKey, Array],
-    derivative: Array,
-    means: Mapping[ColumnKey, Array],
+def column_scores(
+    functions: OneWay, draws: Mapping[ColumnKey, Array], hypothesis: int
 ) -> dict[ColumnKey, Array]:
-    """First-order change of an answer by each column of the parameters.
+    """Change of the log odds of a hypothesis that the drawn values of each column alone make.
 
-    In a column with mean m the derivative with proportional co-variation d_i of state i makes the
-    change sum_i d_i (1 - m_i) (x_i - m_i); rates are taken on the logarithmic scale.
+    P(h, e) and P(e) are linear in a whole column: with mean m and the derivative D_i of state i under
+    proportional co-variation they change by sum_i D_i (1 - m_i) (x_i - m_i). Where a column acts
+    through fits this extrapolates the derivatives; where that would leave 0..1, the change is taken
+    linear in the log odds.
 
     Parameters
     ----------
-    parameters : sequence of Parameter
+    functions : OneWay
     draws : mapping
         Arrays of shape (draws, states).
-    derivative : ndarray, shape (parameters, k)
-    means : mapping
-        Present values of the columns.
+    hypothesis : int
+        Position of the state.
 
     Returns
     -------
     dict
-        Arrays of shape (draws, k) by key.
+        Arrays of shape (draws,) by key.
     """
-    scores: dict[ColumnKey, Array] = {}
-    for p, slope in zip(parameters, derivative, strict=True):
-        x = draws[p.key][:, p.state]
+    tables = table_map(functions.model)
+    joint: dict[ColumnKey, Array] = {}
+    total: dict[ColumnKey, Array] = {}
+    slopes = zip(functions.by_state[:, hypothesis], functions.of_evidence, strict=True)
+    for p, (of_joint, of_total) in zip(functions.parameters, slopes, strict=True):
+        change = draws[p.key][:, p.state] - p.value
         if p.kind == "column":
-            mean = means[p.key]
-            held = mean > 1e-9
+            mean = tables.column_value(p.key)
             # of two states only one stands among the parameters, and it carries both changes
-            weight = 1.0 if held.sum() == 2 else 1 - mean[p.state]
-            change = weight * (x - mean[p.state])
-        elif p.kind == "rate":
-            change = p.value * np.log(x / p.value)
+            if np.count_nonzero(mean > 1e-9) > 2:
+                change = change * (1 - mean[p.state])
+        joint[p.key] = joint.get(p.key, 0.0) + change * of_joint
+        total[p.key] = total.get(p.key, 0.0) + change * of_total
+    now = float(np.clip(functions.posterior[hypothesis], 1e-12, 1 - 1e-12))
+    scores = {}
+    for key, top in joint.items():
+        against, whole = 1 + (total[key] - top) / (1 - now), 1 + total[key]
+        towards = 1 + top / now
+        if min(towards.min(), against.min(), whole.min()) > SAFE:
+            scores[key] = np.log(towards) - np.log(against)
         else:
-            change = x - p.value
-        part = change[:, None] * slope
-        scores[p.key] = scores[p.key] + part if p.key in scores else part
+            scores[key] = (top - now * total[key]) / (now * (1 - now))
     return scores
 
 
@@ -218,15 +231,9 @@ def attribute(
     found = functions or one_way(model, evidence, variable)
     h = found.state(hypothesis)
     outcome = posterior_draws(model, found.evidence, found.variable, draws=draws, seed=seed)[:, h]
-    tables = table_map(model)
-    scores = parameter_scores(
-        found.parameters,
-        parameter_draws(model, draws, seed),
-        found.derivative[:, [h]],
-        {p.key: tables.column_value(p.key) for p in found.parameters},
-    )
+    scores = column_scores(found, parameter_draws(model, draws, seed), h)
     keys = list(scores)
-    columns = np.concatenate([scores[k] for k in keys], axis=1)
+    columns = np.stack([scores[k] for k in keys], axis=1)
     of_key: dict[ColumnKey, Parameter] = {}
     for p in found.parameters:
         of_key.setdefault(p.key, p)

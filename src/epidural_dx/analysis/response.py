@@ -17,9 +17,8 @@ once per model and stored as a sparse matrix, so that a patient needs one revers
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -31,8 +30,9 @@ from epidural_dx import store
 from epidural_dx.analysis.parameters import Parameter, parameter_draws, parameters_of
 from epidural_dx.errors import ModelError
 from epidural_dx.inference import Bank
+from epidural_dx.literature.rows import Figure
 from epidural_dx.network.build import TableBuilder
-from epidural_dx.network.declared import read_scenarios
+from epidural_dx.network.declared import Scenario, read_scenarios
 from epidural_dx.network.mechanisms import fit_rates
 from epidural_dx.network.parameters import ColumnKey, Parameters
 from epidural_dx.network.rates import PooledRate
@@ -224,7 +224,8 @@ class TableMap:
                 changed[self.factor_of[name]] = builder.tables[name]
         if refit:
             selection, weights, _ = fit_rates(clone, builder.tables)
-            changed.update(self._potentials(selection, weights))
+            found = self._potentials(selection, weights)
+            changed.update({i: t for i, t in found.items() if t.ndim > self.base[i].ndim})
         return changed
 
     def _potentials(self, selection: Mapping[str, Array], weights: Array) -> dict[int, Array]:
@@ -234,7 +235,72 @@ class TableMap:
         found = {self.factor_of["etiology"]: prior / self._total}
         for variable, factor in selection.items():
             found[self.factor_of[f"select {variable}"]] = factor / self._top[variable][..., None]
-        return {i: t for i, t in found.items() if t.ndim > self.base[i].ndim}
+        return found
+
+    def varied(
+        self, keep: Callable[[Figure], bool] | None = None, scenario: Scenario | None = None
+    ) -> dict[int, Array]:
+        """Tables that differ when literature rows are left out, or under other base rates.
+
+        Only the columns that a left-out row fed are pooled again. Declared columns and elicited
+        rates rest on no row that could be left out.
+
+        Parameters
+        ----------
+        keep : callable, optional
+            False for rows to leave out.
+        scenario : Scenario, optional
+
+        Returns
+        -------
+        dict of int to ndarray
+            By position of the factor in the network.
+        """
+        clone = copy.copy(self._parameters)
+        clone.columns, clone.seen = dict(clone.columns), set()
+        clone.subtype_shares = dict(clone.subtype_shares)
+        clone._mean_shares = dict(clone._mean_shares)
+        nodes: Collection[str] = self.tables
+        refit = True
+        if scenario is not None:
+            clone.scenario = scenario
+        if keep is not None:
+            clone.keep = keep
+            dropped = {f.id for f in self.model.literature.figures if not keep(f)}
+            changed = {
+                key for key, pooled in self.model.built.columns.items() if dropped & {*pooled.rows}
+            }
+            again = {(k[0], k[1]) for k in changed}
+            clone._pools = {k: v for k, v in clone._pools.items() if (k[0], k[1]) not in again}
+            if changed & self._shares:
+                clone.set_subtype_shares()
+                again |= {(k[0], "lesion_subtype") for k in self.touched}
+                clone._pools = {k: v for k, v in clone._pools.items() if (k[0], k[1]) not in again}
+            if scenario is None:
+                whole = changed & self._shares
+                touched = set().union(*(self.touched.get(k, set()) for k in changed))
+                nodes = self.tables if whole else touched
+                refit = bool(changed & self.fitting) or bool(whole)
+        builder = TableBuilder(clone)
+        builder.tables = dict(self.tables)
+        found = {}
+        for name, node in self.structure.nodes.items():
+            if name in nodes:
+                builder.tables[name] = builder.table(node)
+                found[self.factor_of[name]] = builder.tables[name]
+        if refit:
+            selection, weights, _ = fit_rates(clone, builder.tables)
+            found.update(self._potentials(selection, weights))
+        return found
+
+    def stacked(self, variants: Sequence[Mapping[int, Array]]) -> Bank:
+        """Return the engine's tables for variants of the model, one row each."""
+        changed = set().union(*(v.keys() for v in variants)) or {0}
+        tables = [
+            np.stack([v.get(i, base) for v in variants]) if i in changed else base
+            for i, base in enumerate(self.base)
+        ]
+        return self.model.engine.bank(tables)
 
     def bank(self, values: Mapping[ColumnKey, Array]) -> Bank:
         """Return the engine's tables for the variants, one per row of `values`."""
@@ -488,14 +554,3 @@ def variants(model: Model, parameter: Parameter, x: Sequence[float] | Array) -> 
     tables = table_map(model)
     base = tables.column_value(parameter.key)
     return tables.bank({parameter.key: column_with(base, parameter.state, points)})
-
-
-def rows_of(total: int, size: int) -> Iterator[slice]:
-    """Slices of at most `size` rows."""
-    for start in range(0, total, size):
-        yield slice(start, min(start + size, total))
-
-
-def priors_of(model: Model) -> Path:
-    """Return the folder of figures that the model was made from."""
-    return model._priors

@@ -21,6 +21,7 @@ app = typer.Typer(
 Case = Annotated[
     str,
     typer.Argument(
+        metavar="CASE",
         help="YAML or JSON file, - for standard input, or a published patient of cases/.",
     ),
 ]
@@ -177,6 +178,7 @@ def score(
     cohort: Annotated[
         Path,
         typer.Argument(
+            metavar="COHORT",
             help="CSV: a row per patient, a column per finding; an empty cell is unknown.",
         ),
     ],
@@ -204,7 +206,9 @@ def score(
 def validate(
     cases: Annotated[
         str,
-        typer.Argument(help="File or folder of cases that name final_cause and decisive."),
+        typer.Argument(
+            metavar="CASES", help="File or folder of cases that name final_cause and decisive."
+        ),
     ],
     prior: Annotated[
         str,
@@ -238,7 +242,9 @@ def check(
 
 @app.command()
 def variables(
-    name: Annotated[str | None, typer.Argument(help="Everything about one variable.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Everything about one variable.")
+    ] = None,
     group: Annotated[
         str | None,
         typer.Option("--group", metavar="GROUP", help="Only these: laboratory, imaging, …"),
@@ -255,7 +261,9 @@ def variables(
 
 @app.command()
 def tests(
-    name: Annotated[str | None, typer.Argument(help="Everything about one test.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Everything about one test.")
+    ] = None,
     json: Json = False,
     networks: Networks = None,
     priors: Priors = None,
@@ -268,7 +276,9 @@ def tests(
 
 @app.command()
 def causes(
-    name: Annotated[str | None, typer.Argument(help="Everything about one cause.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Everything about one cause.")
+    ] = None,
     scenario: Scenario = None,
     json: Json = False,
     networks: Networks = None,
@@ -284,7 +294,7 @@ def causes(
 def sources(
     query: Annotated[
         list[str] | None,
-        typer.Argument(help="Words in a row or its source; a DOI, an author."),
+        typer.Argument(metavar="QUERY", help="Words in a row or its source; a DOI, an author."),
     ] = None,
     variable: Annotated[
         str | None, typer.Option("--variable", metavar="NAME", help="Rows on this variable.")

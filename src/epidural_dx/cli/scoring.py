@@ -57,9 +57,8 @@ def run(cohort: Path, out: Path, id: str | None, *, model_options: Mapping[str, 
     leaders = [str(leader).removeprefix("cause.") for leader in result[causes].idxmax(axis=1)]
     result.insert(0, "leading_cause", leaders)
     _write(out, result)
-    print(
-        f"{out}: {len(result):,} patient{'' if len(result) == 1 else 's'}, {len(result.columns)} columns"
-    )
+    patients = "1 patient" if len(result) == 1 else f"{len(result):,} patients"
+    print(f"{out}: {patients}, {len(result.columns)} columns")
 
 
 def _read(path: Path, id: str | None) -> tuple[str, list[str], list[str], list[list[str | None]]]:

@@ -140,6 +140,8 @@ class Weights:
     floor_minutes : float
     harm_loss : mapping of str to float
         Utility lost by each of `HARMS`.
+    least_gain : float
+        Net utility that a test must gain to be worth ordering.
     bar_above : float
         Probability of a gate's condition from which the test is barred or put off.
     ask_above : float
@@ -150,6 +152,7 @@ class Weights:
     usd_per_hour: float
     floor_minutes: float
     harm_loss: Mapping[str, float]
+    least_gain: float
     bar_above: float
     ask_above: float
 
@@ -304,6 +307,7 @@ def _read_weights(document: Mapping[str, Any], path: Path) -> Weights:
         usd_per_hour=value("usd_per_hour", positive=True),
         floor_minutes=value("floor_minutes", positive=True),
         harm_loss={h: value(f"{h}_harm_loss") for h in HARMS},
+        least_gain=value("least_gain"),
         bar_above=value("bar_above"),
         ask_above=value("ask_above"),
     )

@@ -200,7 +200,13 @@ class EvidenceTables:
 def _cut(variables: Sequence[int], values: FloatArray, fixed: Mapping[int, int]) -> Table:
     """Take the slice of a table that hard evidence leaves."""
     index = tuple(fixed.get(v, slice(None)) for v in variables)
-    return Table(tuple(v for v in variables if v not in fixed), values[index])
+    return _scaled(Table(tuple(v for v in variables if v not in fixed), values[index]))
+
+
+def _scaled(table: Table) -> Table:
+    """Divide a table by its largest cell, so that products of many do not vanish."""
+    top = table.values.max(initial=0.0)
+    return Table(table.variables, table.values / top) if top > 0 else table
 
 
 def pair_product(left: Table, right: Table, drop: Iterable[int] = ()) -> Table:
@@ -298,10 +304,9 @@ def _sum_out(bucket: list[Table], v: int) -> Table:
     else:
         product = bucket[0]
         for other in bucket[1:-1]:
-            product = pair_product(product, other)
+            product = _scaled(pair_product(product, other))
         table = pair_product(product, bucket[-1], (v,))
-    top = table.values.max(initial=0.0)
-    return Table(table.variables, table.values / top) if top > 0 else table
+    return _scaled(table)
 
 
 def eliminate(

@@ -166,9 +166,13 @@ class Gatekeeper:
         weights = self._catalog.weights.harm_loss
         return harms, math.fsum(harms[h] * weights[h] for h in HARMS)
 
+    def has_been_read(self, test: str) -> bool:
+        """Whether some finding of a test is known."""
+        return bool(self._known & set(self._panels.get(test, ())))
+
     def _sample_missing(self, entry: OrderedTest) -> bool:
         return bool(entry.needs) and not any(
-            self._known & set(self._panels.get(taker, ()))
+            self.has_been_read(taker)
             for sample in entry.needs
             for taker in self._catalog.samples[sample]
         )

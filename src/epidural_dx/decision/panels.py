@@ -20,7 +20,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
 
@@ -31,6 +30,7 @@ from epidural_dx.decision.elimination import (
     draw,
     posteriors,
 )
+from epidural_dx.decision.nets import random_nets
 from epidural_dx.inference.network import FloatArray
 
 #: Panels with at most this many joint outcomes are enumerated.
@@ -77,39 +77,6 @@ class Outcomes:
     method: str
 
 
-@lru_cache(maxsize=8)
-def shifted_sobol(dimensions: int, points: int) -> FloatArray:
-    """Return several independent random digital shifts of one Sobol net.
-
-    A digital shift adds the same random bits (exclusive or) to all points of a net; each shifted
-    net is uniform, and together they give an estimate of its error (Owen 1997; L'Ecuyer and
-    Lemieux 2002).
-
-    Parameters
-    ----------
-    dimensions : int
-    points : int
-        Points of the net, a power of two.
-
-    Returns
-    -------
-    ndarray, shape (SHIFTS x points, dimensions)
-        In [0, 1), one net after the other.
-    """
-    from scipy.stats import qmc
-
-    bits = 30
-    net = qmc.Sobol(dimensions, scramble=False).random(points)
-    whole = (net * 2.0**bits).astype(np.int64)
-    rng = np.random.default_rng(SEED)
-    shifts = rng.integers(0, 2**bits, size=(SHIFTS, 1, dimensions))
-    fine = rng.random((SHIFTS, points, dimensions))
-    shifted: FloatArray = ((whole[None] ^ shifts) + fine) / 2.0**bits
-    shifted = shifted.reshape(-1, dimensions)
-    shifted.setflags(write=False)
-    return shifted
-
-
 class PanelCalculator:
     """Outcome distributions of panels for one patient and one target.
 
@@ -127,6 +94,8 @@ class PanelCalculator:
         Points of the Sobol net.
     draws_of : PanelCalculator, optional
         Use its samples: another target of the same patient and panels.
+    informative : bool
+        False: the information of sampled panels is not asked for (it stays 0).
     """
 
     def __init__(
@@ -138,12 +107,14 @@ class PanelCalculator:
         exact_outcomes: int = EXACT_OUTCOMES,
         points: int = POINTS,
         draws_of: PanelCalculator | None = None,
+        informative: bool = True,
     ) -> None:
         self.target = tuple(target)
         self.sizes = dict(tables.sizes)
         self.exact_outcomes = exact_outcomes
         self.points = points
         self._draws_of = draws_of
+        self._informative = informative
         self._panels = [tuple(p) for p in panels]
         everything = {v for p in panels for v in p} | set(self.target)
         self._tables = tables.shared(everything, self.target)
@@ -270,7 +241,7 @@ class PanelCalculator:
         if self._samples is None:
             wanted = {v for p in self._panels for v in p} | set(self.target)
             tables = self._tables.relevant(wanted)
-            uniforms = shifted_sobol(dimensions(tables), self.points)
+            uniforms = random_nets(dimensions(tables), self.points, SHIFTS, SEED)
             self._samples = draw(tables, self.sizes, self.target, uniforms)
         return self._samples
 
@@ -317,6 +288,24 @@ class PanelCalculator:
         draws = self._draws()
         states = tuple(draws[v] for v in panel)
         posterior = self.posterior(panel, states)
+        base, means = 0.0, np.zeros(SHIFTS)
+        if self._informative:
+            base, means = self._sampled_information(panel, posterior)
+        return Outcomes(
+            weights=np.full(len(posterior), 1.0 / len(posterior)),
+            target=posterior,
+            states=states,
+            findings=panel,
+            information=max(base + float(means.mean()), base),
+            standard_error=float(means.std(ddof=1) / math.sqrt(SHIFTS)),
+            method="quasi_monte_carlo",
+        )
+
+    def _sampled_information(
+        self, panel: tuple[int, ...], posterior: FloatArray
+    ) -> tuple[float, FloatArray]:
+        """Return the exact part of the information, and what each net says about the rest."""
+        draws = self._draws()
         known = self._control(panel, min(CONTROL_OUTCOMES, self.exact_outcomes))
         base = 0.0
         control = np.zeros(len(posterior))
@@ -327,16 +316,8 @@ class PanelCalculator:
             row = np.ravel_multi_index(tuple(draws[v] for v in known), shape)
             control = divergence(exact.target, self.prior)[row]
         rest = divergence(posterior, self.prior) - control
-        means = rest.reshape(SHIFTS, -1).mean(axis=1)
-        return Outcomes(
-            weights=np.full(len(posterior), 1.0 / len(posterior)),
-            target=posterior,
-            states=states,
-            findings=panel,
-            information=max(base + float(means.mean()), base),
-            standard_error=float(means.std(ddof=1) / math.sqrt(SHIFTS)),
-            method="quasi_monte_carlo",
-        )
+        means: FloatArray = rest.reshape(SHIFTS, -1).mean(axis=1)
+        return base, means
 
 
 def divergence(posterior: FloatArray, prior: FloatArray) -> FloatArray:

@@ -161,6 +161,7 @@ def _then_dict(then: PlanStep | Choice) -> dict[str, Any]:
         return then.as_dict()
     return {
         "action": then.action,
+        "done": then.done,
         "marrow_action": then.marrow_action,
         "expected_utility": then.expected_utility,
         "marrow_gain": then.marrow_gain,
@@ -168,12 +169,10 @@ def _then_dict(then: PlanStep | Choice) -> dict[str, Any]:
 
 
 def _action_text(choice: Choice) -> str:
-    text = choice.action.replace("_", " ")
     worth = f"expected utility {choice.expected_utility - choice.marrow_gain:.2f}"
     if choice.marrow_gain != 0:
-        text += f" and {choice.marrow_action.replace('_', ' ')}"
         worth += f", {choice.marrow_gain:+.2f} from treating the marrow"
-    return f"{text} ({worth})"
+    return f"{choice.words} ({worth})"
 
 
 def _step_lines(step: PlanStep, indent: str, verb: str, by: str) -> list[str]:
@@ -450,7 +449,8 @@ class _Planner:
         tried = [(t, self.alone[t], self.two_steps(t)) for t in candidates[:FIRST_TESTS]]
         act_now = self.problem.choice()
         best = max(tried, key=lambda row: row[2], default=None)
-        floor = NEGLIGIBLE_BITS if self.by == "information" else 0.0
+        least = self.workup.catalog.weights.least_gain
+        floor = NEGLIGIBLE_BITS if self.by == "information" else least
         if best is None or best[2] <= floor:
             return Plan(self.by, act_now, None, tuple(tried))
         return Plan(self.by, act_now, self._first_step(best[0]), tuple(tried))

@@ -15,6 +15,7 @@ from epidural_dx.decision.gates import UNTIL_CORRECTED, Admission
 from epidural_dx.decision.panels import EXACT_OUTCOMES, pair_information
 from epidural_dx.decision.workup import Workup, require_hours
 from epidural_dx.errors import EvidenceError
+from epidural_dx.inference.information import mutual_information
 from epidural_dx.inference.network import FloatArray
 
 if TYPE_CHECKING:
@@ -29,6 +30,54 @@ PAIR_SHARE = 0.05
 PAIR_BITS = 0.005
 #: At most this many pairs.
 PAIRS = 4
+#: At most this many results of a finding are told, each at least this likely.
+RESULTS = 3
+LIKELY_RESULT = 0.02
+
+
+@dataclass(frozen=True)
+class Result:
+    """One result of a finding and what it would do.
+
+    Attributes
+    ----------
+    finding, state : str
+    probability : float
+    cause : str
+        The leading cause after it.
+    cause_probability : float
+    before : float
+        The probability of that cause now.
+    """
+
+    finding: str
+    state: str
+    probability: float
+    cause: str
+    cause_probability: float
+    before: float
+
+    @property
+    def words(self) -> str:
+        """The result in words, to follow "if"."""
+        finding, state, cause = (
+            t.replace("_", " ") for t in (self.finding, self.state, self.cause)
+        )
+        return (
+            f"{finding} {state} ({self.probability:.0%}), {cause} leads with "
+            f"{self.cause_probability:.2f} (now {self.before:.2f})"
+        ).replace("%", " %")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain data for JSON."""
+        return {
+            "finding": self.finding,
+            "state": self.state,
+            "probability": self.probability,
+            "cause": self.cause,
+            "cause_probability": self.cause_probability,
+            "before": self.before,
+        }
 
 
 @dataclass(frozen=True)
@@ -69,6 +118,8 @@ class RankedTest:
         Probability that the result changes the leading cause.
     first : tuple of str
         Tests to be done before.
+    results : tuple of Result
+        The likeliest results of its most telling finding, and what each would do.
     """
 
     test: str
@@ -89,6 +140,15 @@ class RankedTest:
     cause_bits: float
     changes_lead: float
     first: tuple[str, ...] = ()
+    results: tuple[Result, ...] = ()
+
+    @property
+    def explanation(self) -> str:
+        """What the likeliest results would do to the leading cause, in one sentence."""
+        if not self.results:
+            return ""
+        parts = [r.words for r in self.results]
+        return f"If it shows {'; if '.join(parts)}."
 
     def as_row(self) -> dict[str, Any]:
         """Return the columns of the table of tests."""
@@ -118,6 +178,8 @@ class RankedTest:
             "cause_bits": self.cause_bits,
             "changes_lead": self.changes_lead,
             "first": list(self.first),
+            "results": [r.as_dict() for r in self.results],
+            "explanation": self.explanation,
         }
 
 
@@ -224,7 +286,46 @@ def _ranked(workup: Workup, test: str, admission: Admission) -> RankedTest:
         cause_bits=bits,
         changes_lead=change,
         first=admission.first,
+        results=_results(workup, panel),
     )
+
+
+def _results(workup: Workup, panel: tuple[int, ...]) -> tuple[Result, ...]:
+    """Return the likeliest results of the finding that tells most about the cause."""
+    found = workup.problem.cause_outcomes(panel)
+    if found is None:
+        return ()
+    weights, posterior = found
+    joint = weights[:, None] * posterior
+    states = workup.problem.calculator.outcomes(panel).states
+    best: tuple[float, int, FloatArray] | None = None
+    for place, v in enumerate(panel):
+        table = np.zeros((workup.calculator.sizes[v], joint.shape[1]))
+        np.add.at(table, states[place], joint)
+        bits = float(mutual_information(table))
+        if best is None or bits > best[0]:
+            best = (bits, v, table)
+    assert best is not None
+    _, v, table = best
+    variable = list(workup.model.variables.values())[v]
+    prior, shares = table.sum(axis=0), table.sum(axis=1)
+    causes = workup.problem.causes
+    results = []
+    for state in np.argsort(-shares, kind="stable")[:RESULTS]:
+        if shares[state] < LIKELY_RESULT:
+            continue
+        lead = int(table[state].argmax())
+        results.append(
+            Result(
+                finding=variable.name,
+                state=variable.states[state],
+                probability=float(shares[state]),
+                cause=causes[lead],
+                cause_probability=float(table[state, lead] / shares[state]),
+                before=float(prior[lead]),
+            )
+        )
+    return tuple(results)
 
 
 def _separation(

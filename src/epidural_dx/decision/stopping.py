@@ -20,6 +20,7 @@ import numpy as np
 
 from epidural_dx.decision.gates import UNTIL_CORRECTED
 from epidural_dx.decision.panels import SHIFTS
+from epidural_dx.decision.value import EQUAL
 from epidural_dx.decision.workup import Workup
 from epidural_dx.errors import EvidenceError
 
@@ -40,6 +41,8 @@ class Stopping:
     ----------
     decision : tuple of str
         Today's actions (lesion, marrow), or today's leading cause.
+    decided : str
+        The same in words.
     same_decision_probability : float
         Chance that the decision stays after the tests.
     standard_error : float
@@ -59,6 +62,7 @@ class Stopping:
     """
 
     decision: tuple[str, ...]
+    decided: str
     same_decision_probability: float
     standard_error: float
     expected_regret: float
@@ -71,19 +75,19 @@ class Stopping:
     @property
     def sentence(self) -> str:
         """The stop rule in words."""
-        decided = " and ".join(d.replace("_", " ") for d in self.decision)
         kept = (
-            f"{decided} would stay the choice after {self.same_decision_probability:.0%} of what "
-            f"the remaining tests can show"
+            f"{self.decided} would stay the choice after "
+            f"{self.same_decision_probability:.0%} of what the remaining tests can show"
         ).replace("%", " %")
         if self.best_test is None or self.best_value is None:
             return f"Stop: no test is left that may be ordered; {kept}."
         test = self.best_test.replace("_", " ")
         if self.stop:
             return (
-                f"Stop: no test is worth its harm, delay and price (the best, {test}, loses "
-                f"{-self.best_value:.3f} utility); {kept}, and acting now costs "
-                f"{self.expected_regret:.3f} utility on average."
+                f"Stop: no test is worth its harm, delay and price (the best, {test}, "
+                f"{'loses' if self.best_value < 0 else 'gains'} {abs(self.best_value):.4f} "
+                f"utility); {kept}, and acting now costs {self.expected_regret:.4f} utility "
+                f"on average."
             )
         return (
             f"Go on: {test} gains {self.best_value:.3f} utility net of harm, delay and price; "
@@ -94,6 +98,7 @@ class Stopping:
         """Return it as plain data for JSON."""
         return {
             "decision": list(self.decision),
+            "decided": self.decided,
             "same_decision_probability": self.same_decision_probability,
             "standard_error": self.standard_error,
             "expected_regret": self.expected_regret,
@@ -171,13 +176,14 @@ def same_decision_probability(
         if value is not None and (best_value is None or value > best_value):
             best_test, best_value = test, value
     panel = workup.union(chosen)
-    names = _decision_names(workup, decision)
+    names, words = _decision_names(workup, decision)
     same, error, regret = 1.0, 0.0, 0.0
     if panel:
         same, error, regret = _look_ahead(workup, panel, decision)
         regret = min(regret, problem.perfect_information)
     return Stopping(
         decision=names,
+        decided=words,
         same_decision_probability=same,
         standard_error=error,
         expected_regret=regret,
@@ -185,18 +191,19 @@ def same_decision_probability(
         best_test=best_test,
         best_value=best_value,
         tests=chosen,
-        stop=best_value is None or best_value <= 0,
+        stop=best_value is None or best_value <= workup.catalog.weights.least_gain,
     )
 
 
-def _decision_names(workup: Workup, decision: str) -> tuple[str, ...]:
+def _decision_names(workup: Workup, decision: str) -> tuple[tuple[str, ...], str]:
     problem = workup.problem
     if decision == "cause":
-        return (problem.open_causes[int(problem.causes_of(problem.prior)[0].argmax())],)
+        cause = problem.open_causes[int(problem.causes_of(problem.prior)[0].argmax())]
+        return (cause,), cause.replace("_", " ")
     choice = problem.choice()
     if choice.marrow_gain == 0:
-        return (choice.action,)
-    return (choice.action, choice.marrow_action)
+        return (choice.action,), choice.words
+    return (choice.action, choice.marrow_action), choice.words
 
 
 def _look_ahead(
@@ -215,15 +222,13 @@ def _look_ahead(
         weights = np.full(RESULTS, 1.0 / RESULTS)
     lesion, marrow = problem.utilities_of(posterior)
     lesion_now, marrow_now = problem.utilities_of(problem.prior)
+    a, b = int(lesion_now[0].argmax()), int(marrow_now[0].argmax())
+    lost = lesion.max(axis=1) - lesion[:, a] + marrow.max(axis=1) - marrow[:, b]
     if decision == "cause":
         causes = problem.causes_of(posterior)
         same = causes.argmax(axis=1) == int(problem.causes_of(problem.prior)[0].argmax())
     else:
-        same = (lesion.argmax(axis=1) == int(lesion_now[0].argmax())) & (
-            marrow.argmax(axis=1) == int(marrow_now[0].argmax())
-        )
-    a, b = int(lesion_now[0].argmax()), int(marrow_now[0].argmax())
-    lost = lesion.max(axis=1) - lesion[:, a] + marrow.max(axis=1) - marrow[:, b]
+        same = lost <= EQUAL
     error = 0.0
     if not exact:
         means = same.reshape(SHIFTS, -1).mean(axis=1)

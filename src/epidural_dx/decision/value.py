@@ -16,7 +16,7 @@ test off and acts only when the result is there, except that an action which can
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,6 +31,8 @@ from epidural_dx.inference.network import FloatArray
 if TYPE_CHECKING:
     from epidural_dx.model import Model
 
+#: Utilities that differ by less than this are equal.
+EQUAL = 1e-9
 #: Variables that utility depends on, in the order of the decision state.
 DECISION_VARIABLES = ("lesion_cause", "limb_weakness", "marrow_infiltration")
 
@@ -42,17 +44,51 @@ class Choice:
     Attributes
     ----------
     action, marrow_action : str
-        What to do about the lesion, and about the marrow.
+        What to do about the lesion, and about the marrow. An operation that has been done already
+        stands for doing no more than that about the lesion.
     expected_utility : float
         Of both together.
     marrow_gain : float
         The part of it that treating the marrow adds to doing nothing about it.
+    done : bool
+        The action about the lesion has been done already.
     """
 
     action: str
     marrow_action: str
     expected_utility: float
     marrow_gain: float
+    done: bool = False
+
+    @property
+    def words(self) -> str:
+        """What to do, in words."""
+        text = self.action.replace("_", " ")
+        if self.done:
+            text = f"nothing more about the lesion ({text} has been done)"
+        if self.marrow_gain != 0:
+            text += f" and {self.marrow_action.replace('_', ' ')}"
+        return text
+
+
+def after_operations(
+    utilities: Utilities, harm: FloatArray, done: frozenset[str]
+) -> tuple[Utilities, FloatArray]:
+    """Return utilities and harms of actions in a patient who has been operated on.
+
+    The operation can do no harm any more, and its benefit stays whatever is done next.
+    """
+    rows = [i for i, a in enumerate(utilities.actions) if a.name in done]
+    effect = np.maximum(utilities.effect, utilities.effect[rows].max(axis=0))
+    extra = utilities.extra_harm.copy()
+    extra[rows] = 0.0
+    spared = harm.copy()
+    spared[rows] = 0.0
+    actions = tuple(
+        replace(a, bridge=True) if i in rows else a for i, a in enumerate(utilities.actions)
+    )
+    changed = replace(utilities, effect=effect, extra_harm=extra, actions=actions)
+    return changed, spared
 
 
 class DecisionProblem:
@@ -110,7 +146,12 @@ class DecisionProblem:
         if exact_outcomes is None:
             exact_outcomes = EXACT_OUTCOMES if draws is None else draws.exact_outcomes
         self.calculator = PanelCalculator(
-            tables, open_, panels, exact_outcomes=exact_outcomes, draws_of=draws
+            tables,
+            open_,
+            panels,
+            exact_outcomes=exact_outcomes,
+            draws_of=draws,
+            informative=False,
         )
         self.harm = self.utilities.harm + np.array(
             [
@@ -118,6 +159,11 @@ class DecisionProblem:
                 for a in self.utilities.actions
             ]
         )
+        self.done = frozenset(
+            a.name for a in self.utilities.actions if a.as_test and gates.has_been_read(a.as_test)
+        )
+        if self.done:
+            self.utilities, self.harm = after_operations(self.utilities, self.harm, self.done)
         self._cache: dict[float, tuple[FloatArray, FloatArray]] = {}
         self.prior = self.calculator.prior.reshape(1, -1)
         rates = self.utilities.loss_per_hour(hours_since_onset)[self._index[:2]]
@@ -189,13 +235,21 @@ class DecisionProblem:
         """Return the best actions for one state of knowledge (by default what is known now)."""
         assert self.utilities is not None
         lesion, marrow = self.utilities_of(self.prior if posterior is None else posterior, hours)
-        a, b = int(lesion[0].argmax()), int(marrow[0].argmax())
+        a, b = self._preferred(lesion[0]), int(marrow[0].argmax())
         return Choice(
             self.utilities.actions[a].name,
             self.utilities.marrow_actions[b].name,
             float(lesion[0, a] + marrow[0, b]),
             float(marrow[0, b]),
+            self.utilities.actions[a].name in self.done,
         )
+
+    def _preferred(self, lesion: FloatArray) -> int:
+        """Return the best action; among equals one that has been done already."""
+        assert self.utilities is not None
+        equal = np.flatnonzero(lesion >= lesion.max() - EQUAL)
+        done = [i for i in equal if self.utilities.actions[i].name in self.done]
+        return int(done[0] if done else lesion.argmax())
 
     @property
     def act_now(self) -> float:
@@ -293,9 +347,9 @@ class DecisionProblem:
             return None
         outcomes = self.calculator.outcomes(panel)
         hours = entry.turnaround_hours + admission.correction_hours
-        done = [i for i, a in enumerate(self.utilities.actions) if a.as_test == entry.name]
-        if done:
-            return self._operation(outcomes, done[0], admission.correction_hours, hours)
+        operations = [i for i, a in enumerate(self.utilities.actions) if a.as_test == entry.name]
+        if operations:
+            return self._operation(outcomes, operations[0], admission.correction_hours, hours)
         prior = (outcomes.weights @ outcomes.target)[None, :]
         gained = self.after(outcomes.weights, outcomes.target, hours) - float(self.best(prior)[0])
         price = entry.price_usd / self.catalog.weights.usd_per_utility

@@ -524,10 +524,15 @@ class TableBuilder:
             for s in node.states[1:]:
                 share[s] = prevalence(source, s, age, contexts)
         odds = self.parameters.scenario.odds.get("cancer", 1.0)
+        weight = {s: v * (odds if s in spec.get("cancer", ()) else 1.0) for s, v in share.items()}
+        for s, (involved, spared) in spec.get("marrow", {}).items():
+            active = self.stated_value("marrow_active", "marrow_disease", s, "present")
+            whole = weight.pop(s)
+            weight[involved], weight[spared] = whole * active, whole * (1 - active)
         column = np.empty((*self.lead, len(node.states)))
         column[..., 0] = 1 - sum(share.values())
         for k, s in enumerate(node.states[1:], start=1):
-            column[..., k] = share[s] * (odds if s in spec.get("cancer", ()) else 1.0)
+            column[..., k] = weight[s]
         return formulas.normalized(column)
 
     def _make_gated(self, node: Node) -> Array:
@@ -575,22 +580,6 @@ class TableBuilder:
             table[..., carcinoma, :, 1] = (1 - p) * other
             table[..., carcinoma, :, 0] = (1 - p) * (1 - other)
         return table
-
-    def _make_marrow_disease(self, node: Node) -> Array:
-        blood = self.states("blood_disorder")
-        spared, filled = node.table["spared"], node.table["filled"]
-        table = np.full((*self.lead, len(blood), 3, len(node.states)), NEVER)
-        index = {s: i for i, s in enumerate(node.states)}
-        for i, b in enumerate(blood):
-            if b in spared:
-                active = self.stated_value("marrow_active", node.name, b, "present")
-                table[..., i, 0, index[filled.get(b, b)]] = active
-                table[..., i, 0, index[spared[b]]] = 1 - active
-            else:
-                table[..., i, 0, index[b]] = 1.0
-            table[..., i, 1, index["carcinoma"]] = 1.0
-            table[..., i, 2, index["melanoma"]] = 1.0
-        return formulas.normalized(table)
 
     def _make_marrow_infiltration(self, node: Node) -> Array:
         marrow = self.states("marrow_disease")
@@ -693,7 +682,7 @@ def with_cause_mix(built: Built, shares: Mapping[str, float], prior: Mapping[str
             raise ModelError(f"unknown cause {cause!r}; causes are {', '.join(causes)}", name=cause)
         if not isinstance(share, int | float) or not 0 < share < float("inf"):
             raise ModelError(
-                f"the share of {cause!r} must be a positive number, got {share!r}", name=cause
+                f"the share of {cause!r} must be positive, got {share!r}", name=cause
             )
     total = sum(shares.values())
     missing = [c for c in causes if c not in shares]

@@ -305,13 +305,11 @@ class _Fit:
         if not m.marrow:
             return
         involved = self.parameters.stated_value(
-            "marrow_involved", "marrow_disease", m.marrow, "present"
+            "marrow_involved", "marrow_disease", m.marrow["stated"], "present"
         )
         spread = self.population.conditional(factors, "marrow_disease")
         names = self.states("marrow_disease")
-        spared = names.index(
-            self.parameters.structure.nodes["marrow_disease"].table["spared"][m.marrow]
-        )
+        spared = names.index(m.marrow["spared"])
         factor = np.empty((*self.lead, len(names)))
         factor[...] = (involved / (1 - spread[..., spared]))[..., None]
         factor[..., spared] = (1 - involved) / spread[..., spared]

@@ -56,7 +56,7 @@ class Mechanism:
     rate: Mapping[str, Any]
     requires: Mapping[str, tuple[str, ...]]
     known: str | None
-    marrow: str | None
+    marrow: Mapping[str, str] | None
     apart: bool
     sex: bool
     file: str
