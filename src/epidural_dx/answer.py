@@ -256,18 +256,22 @@ def _warnings(
             "No lumbar puncture below an epidural mass that compresses the cord.",
         ),
     ]
-    platelets = marginals["platelets"][model.variables["platelets"].states.index("very_low")]
-    inr = marginals["inr"][model.variables["inr"].states.index("high")]
-    fibrinogen = marginals["fibrinogen"][model.variables["fibrinogen"].states.index("very_low")]
-    barred = 1 - (1 - platelets) * (1 - inr) * (1 - fibrinogen)
-    if barred >= 0.5:
+    bars = {
+        "platelets": ("very_low", "platelets below 50 ×10⁹/L"),
+        "inr": ("high", "INR above 1.7"),
+        "fibrinogen": ("very_low", "fibrinogen below 1 g/L"),
+    }
+    likely = {
+        name: float(marginals[name][model.variables[name].states.index(state)])
+        for name, (state, _) in bars.items()
+    }
+    if 1 - np.prod([1 - p for p in likely.values()]) >= 0.5:
+        reasons = [f"{bars[n][1]} ({p:.0%})" for n, p in likely.items() if p >= 0.05]
         found.append(
             Caution(
                 "contraindication",
-                f"Needle into the spine barred until corrected: platelets below 50 ×10⁹/L "
-                f"({platelets:.0%}), INR above 1.7 ({inr:.0%}) or fibrinogen below 1 g/L "
-                f"({fibrinogen:.0%}).",
-                ("platelets", "inr", "fibrinogen"),
+                f"Needle into the spine barred until corrected: {', '.join(reasons)}.",
+                tuple(n for n, p in likely.items() if p >= 0.05),
             )
         )
     conflict = _conflict(model, evidence, log_evidence)

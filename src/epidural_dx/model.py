@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pgmpy.models import DiscreteBayesianNetwork
 
     from epidural_dx.answer import Answer
+    from epidural_dx.decision.plan import Plan as Plan_
     from epidural_dx.literature.base import LiteratureBase
     from epidural_dx.network.build import Built
 
@@ -374,8 +375,9 @@ class Model:
         target : str or sequence of str
             What the information is about: ``lesion_cause``, ``etiology``, any variable, or several
             (their joint distribution).
-        by : {"information", "information_per_cost"}
-            Order of the rows.
+        by : {"information", "information_per_cost", "value"}
+            Order of the rows: bits, bits per 100 USD-equivalent of price, delay and harm, or the
+            expected value of the result net of what the test costs the patient.
 
         Returns
         -------
@@ -393,6 +395,32 @@ class Model:
         from epidural_dx.decision.ranking import rank_tests
 
         return pd.DataFrame([r.as_row() for r in rank_tests(self, evidence, target, by)])
+
+    def plan_tests(
+        self, evidence: RawEvidence | Evidence, *, by: str = "value", max_hours: float | None = None
+    ) -> Plan_:
+        """Say what to order now and what then for each likely result, two steps ahead.
+
+        Parameters
+        ----------
+        evidence : mapping or Evidence
+        by : {"value", "information"}
+        max_hours : float, optional
+            Leave out tests whose result takes longer.
+
+        Returns
+        -------
+        epidural_dx.decision.plan.Plan
+            With ``as_text()`` and ``as_dict()``.
+
+        Raises
+        ------
+        EvidenceError
+            Bad evidence or option.
+        """
+        from epidural_dx.decision.plan import plan_tests
+
+        return plan_tests(self, evidence, by=by, max_hours=max_hours)
 
     def diagnose_batch(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Posterior of the causes and of etiology for many patients.

@@ -121,6 +121,18 @@ def test_people_see_causes_drivers_conditions_tests_and_the_notice(command: Comm
         assert words in text
 
 
+def test_intervals_hold_the_probability_and_can_be_left_out(command: Command) -> None:
+    """Every cause has a 90 % interval in order; without them the limits are null."""
+    found = document(command("diagnose", CASE, "--stage", "mri", "--no-tests", "--json"))
+    for row in found["causes"]:
+        assert 0 <= row["lower"] <= row["upper"] <= 1
+    lean = ("diagnose", CASE, "--stage", "mri", "--no-tests", "--no-intervals")
+    for row in document(command(*lean, "--json"))["causes"]:
+        assert row["lower"] is None and row["upper"] is None
+    assert "90%" not in shown(command(*lean))
+    assert "90%" in shown(command(*lean[:-1]))
+
+
 def test_all_stages_are_shown_in_turn(command: Command) -> None:
     """The README's first command shows every stage of the patient, in order."""
     text = shown(command("diagnose", CASE, "--all-stages", "--no-tests"))
@@ -415,7 +427,7 @@ def test_version_and_help_are_short(command: Command) -> None:
 
 def test_diagnosing_imports_nothing_heavy(command: Command) -> None:
     """From the stored model, one patient is answered without the libraries that start slowly."""
-    command("diagnose", CASE, "--no-tests")  # stores the model
+    command("diagnose", CASE, "--no-tests", "--json")  # stores the model and its draws
     code = (
         "import sys\n"
         "from epidural_dx.cli import main\n"

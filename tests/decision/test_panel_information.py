@@ -340,3 +340,10 @@ def test_unlikely_evidence_does_not_vanish(model: edx.Model) -> None:
     for name in ("ldh", "crp"):
         found = outcomes(model, evidence, ("lesion_cause",), (name,)).information
         assert found == pytest.approx(expected.information[0][model.position(name)], abs=1e-9)
+
+
+def test_impossible_evidence_is_refused(model: edx.Model) -> None:
+    """A hemoglobinopathy that the blood disorder excludes cannot be ranked for."""
+    evidence = {"blood_disorder": "aml", "hemoglobinopathy": "tdt", "age_years": 40}
+    with pytest.raises(edx.ImpossibleEvidenceError, match="cannot occur together"):
+        rank_tests(model, evidence)

@@ -231,3 +231,88 @@ def test_nothing_left_to_plan(model: edx.Model) -> None:
     """With every finding of every test known there is nothing to plan, and that is said."""
     with pytest.raises(edx.EvidenceError, match="nothing left to plan"):
         plan_tests(model, {}, exclude=tuple(model.tests))
+
+
+def test_two_steps_equal_plain_enumeration(model: edx.Model) -> None:
+    """The gain of a marrow biopsy followed by a smear equals a loop over results and actions."""
+    first, second = "bone_marrow_biopsy", "blood_smear"
+    found = plan_tests(model, BOY, exclude=[t for t in model.tests if t not in (first, second)])
+    two = {t: gain for t, _, gain in found.considered}[first]
+    workup = Workup(model, BOY)
+    problem, catalog = workup.problem, workup.catalog
+    u = problem.utilities
+    assert u is not None
+    weak = u.weakness.index("partial")
+    names = ("lesion_cause", "marrow_infiltration", "marrow_biopsy", "smear")
+    read = model.read_evidence(BOY)
+    joint = model.engine.joint(model.arrays(read), [model.position(n) for n in names])[0]
+    h1 = workup.hours(first, workup.gates.judge(first))
+    h2 = h1 + workup.hours(second, workup.gates.judge(second))
+    harm = (u.extra_harm + problem.harm[:, None]).T
+    kinds = {}
+    for name, at, sums, harms, actions in (
+        ("lesion", lambda h: u.lesion(h)[:, :, weak].T - harm, 1, harm, u.actions),
+        (
+            "marrow",
+            lambda h: u.marrow_value(h).T - u.marrow_harm,
+            0,
+            np.broadcast_to(u.marrow_harm, u.marrow_value().T.shape),
+            u.marrow_actions,
+        ),
+    ):
+        part = joint.sum(axis=sums)  # states x first result x second result
+        start, middle, end = (np.einsum("sfg,sa->fga", part, at(h)) for h in (0.0, h1, h2))
+        loss = np.einsum("sfg,sa->fga", part, harms)
+        bridges = [i for i, a in enumerate(actions) if a.bridge]
+        stop, go = {}, {}
+        for a in (None, *bridges):
+            stopped = middle.sum(axis=1).max(axis=1)
+            gone = end.max(axis=2).sum(axis=1)
+            if a is None:
+                for b in bridges:
+                    kept = np.maximum(middle[:, :, b], end.max(axis=2) - loss[:, :, b])
+                    gone = np.maximum(gone, kept.sum(axis=1))
+            else:
+                stopped = np.maximum(
+                    start[:, :, a].sum(axis=1), stopped - loss[:, :, a].sum(axis=1)
+                )
+                kept = np.maximum(start[:, :, a], end.max(axis=2) - loss[:, :, a])
+                gone = kept.sum(axis=1)
+            stop[a], go[a] = stopped, gone
+        kinds[name] = (stop, go)
+    price = catalog.weights.usd_per_utility
+    cost = {
+        t: workup.gates.judge(t).loss + catalog.tests[t].price_usd / price for t in (first, second)
+    }
+    shares = joint.sum(axis=(0, 1, 3))
+    (stop_lesion, go_lesion), (stop_marrow, go_marrow) = kinds["lesion"], kinds["marrow"]
+    best = max(
+        float(
+            np.maximum(
+                stop_lesion[a] + stop_marrow[b],
+                go_lesion[a] + go_marrow[b] - cost[second] * shares,
+            ).sum()
+        )
+        for a in stop_lesion
+        for b in stop_marrow
+    )
+    assert two == pytest.approx(best - cost[first] - problem.act_now, abs=1e-9)
+
+
+def test_no_second_test_is_ordered_at_a_loss(plan: Plan) -> None:
+    """A second test stands in the plan only where it gains something over acting."""
+    assert plan.first is not None
+    for branch in plan.first.branches:
+        if isinstance(branch.then, PlanStep):
+            assert branch.then.gain > 0
+
+
+def test_gates_nobody_looked_up_keep_the_needle_out(model: edx.Model) -> None:
+    """With platelets unknown a plan never sticks a needle before the count has been seen."""
+    for by in ("value", "information"):
+        found = plan_tests(model, {"known_leukemia": "present"}, by=by)
+        assert found.first is not None
+        assert "ct_guided_biopsy" not in found.first.tests
+        for branch in branches_of(found.first):
+            if isinstance(branch.then, PlanStep) and "ct_guided_biopsy" in branch.then.tests:
+                assert {"cbc", "coagulation_panel"} & set(found.first.tests)

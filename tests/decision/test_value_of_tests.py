@@ -120,7 +120,7 @@ def test_sample_information_is_between_nothing_and_everything(model: edx.Model, 
     ceiling = workup.problem.perfect_information
     assert ceiling > 0
     for test, panel in workup.positions.items():
-        outcomes = workup.problem.calculator.outcomes(panel)
+        outcomes = workup.problem.outcomes(panel)
         # the ceiling of a sampled panel is that of its samples: allow for their error
         slack = 1e-9 if outcomes.method == "exact" else 0.02
         worth = workup.problem.sample_information(panel)
@@ -253,7 +253,7 @@ def test_value_agrees_with_an_influence_diagram(
 def test_delay_takes_value_away(model: edx.Model) -> None:
     """The same result is worth less when it comes later."""
     workup = Workup(model, EVIDENCES["bleeding boy"])
-    outcomes = workup.problem.calculator.outcomes(workup.positions["bone_marrow_biopsy"])
+    outcomes = workup.problem.outcomes(workup.positions["bone_marrow_biopsy"])
     gained = [
         workup.problem.after(outcomes.weights, outcomes.target, h) for h in (0.0, 10.0, 100.0)
     ]
@@ -350,3 +350,15 @@ def test_an_operation_is_not_done_twice(model: edx.Model) -> None:
     choice = after.choice()
     assert choice.done is (choice.action == "decompression")
     assert ("has been done" in choice.words) is choice.done
+
+
+def test_values_do_not_depend_on_the_target_of_the_ranking(model: edx.Model) -> None:
+    """The net value is the same whether the decision state follows from the target or not."""
+    evidence = EVIDENCES["bleeding boy"]
+    fine = {r.test: r for r in rank_tests(model, evidence)}
+    other = {r.test: r for r in rank_tests(model, evidence, target="hemostasis")}
+    for test, ranked in fine.items():
+        if ranked.method == "exact":
+            assert ranked.value == pytest.approx(other[test].value, abs=1e-9)
+            assert ranked.cause_bits == pytest.approx(other[test].cause_bits, abs=1e-9)
+            assert ranked.changes_lead == pytest.approx(other[test].changes_lead, abs=1e-9)

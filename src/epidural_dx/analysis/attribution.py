@@ -3,11 +3,11 @@ r"""Which figure, finding or paper the uncertainty of an answer comes from.
 First-order indices :math:`S_g = \mathrm{Var}(E[y \mid x_g]) / \mathrm{Var}(y)` from the same joint
 draws that give the intervals (given-data estimation; Plischke, Borgonovo, Smith, Eur J Oper Res
 2013;226:536). The draws of a column are summed up in its score, the change of the log odds that
-its one-way sensitivity function makes of them; a group's score :math:`z_g` is the sum over its
-columns. :math:`E[y \mid z_g]` is a cubic in the normal scores of :math:`z_g`, and :math:`S_g` its
-adjusted coefficient of determination; for a group it is a lower bound, since only the score enters.
-Scores with less than :data:`NEGLIGIBLE` of the scores' variance count as 0: their estimates would be
-noise alone. Standard errors are those of the delete-a-group jackknife.
+its one-way sensitivity function makes; a group's score :math:`z_g` is the sum over its columns.
+:math:`E[y \mid z_g]` is a cubic in the normal scores of :math:`z_g`, and :math:`S_g` its
+adjusted coefficient of determination; for a group a lower bound, since only the score enters.
+Scores with less than :data:`NEGLIGIBLE` of the scores' variance count as 0: their estimates would
+be noise alone. Standard errors are those of the delete-a-group jackknife.
 
 Total indices, which add the interactions, need new draws: pick-freeze with Jansen's estimator
 (Comput Phys Commun 1999;117:35; Saltelli et al., Comput Phys Commun 2010;181:259).
@@ -61,7 +61,7 @@ FEWEST_DRAWS = 50
 
 
 def hermite_basis(scores: Array) -> Array:
-    """Normal scores of every column and their second and third Hermite polynomials.
+    """Make normal scores of every column and their second and third Hermite polynomials.
 
     Parameters
     ----------
@@ -101,7 +101,10 @@ def first_order(outcome: Array, scores: Array) -> tuple[Array, Array]:
     # sums of squares and products by block: every jackknife sample is the total less one block
     gram = np.stack([_gram(basis[:, block == b]) for b in range(JACKKNIFE)])
     cross = np.stack(
-        [np.einsum("gni,n->gi", basis[:, block == b], outcome[block == b]) for b in range(JACKKNIFE)]
+        [
+            np.einsum("gni,n->gi", basis[:, block == b], outcome[block == b])
+            for b in range(JACKKNIFE)
+        ]
     )
     mean = np.stack([basis[:, block == b].sum(axis=1) for b in range(JACKKNIFE)])
     total = np.array([outcome[block == b].sum() for b in range(JACKKNIFE)])
@@ -135,9 +138,9 @@ def column_scores(
 ) -> dict[ColumnKey, Array]:
     """Change of the log odds of a hypothesis that the drawn values of each column alone make.
 
-    P(h, e) and P(e) are linear in a whole column: with mean m and the derivative D_i of state i under
-    proportional co-variation they change by sum_i D_i (1 - m_i) (x_i - m_i). Where a column acts
-    through fits this extrapolates the derivatives; where that would leave 0..1, the change is taken
+    P(h, e) and P(e) are linear in a whole column: with mean m and the derivative D_i of state i
+    under proportional co-variation they change by sum_i D_i (1 - m_i) (x_i - m_i). Where a column
+    acts through fits this extrapolates the derivatives; where that would leave 0..1, the change is taken
     linear in the log odds.
 
     Parameters

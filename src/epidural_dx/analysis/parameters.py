@@ -236,9 +236,9 @@ def parameter_draws(model: Model, draws: int, seed: int) -> dict[ColumnKey, Arra
 
 
 def source_shares(model: Model, parameters: Sequence[Parameter]) -> list[dict[str, float]]:
-    """How much of every parameter rests on each source; the shares of one parameter sum to 1.
+    r"""How much of every parameter rests on each source; the shares of one parameter sum to 1.
 
-    A literature row weighs with its effective patients :math:`n / (1 + (n - 1)\\rho)` (see
+    A literature row weighs with its effective patients :math:`n / (1 + (n - 1)\rho)` (see
     :mod:`epidural_dx.literature.pooling`), the experts with what is left of the column's effective
     size. A rate's rows weigh alike.
 

@@ -45,6 +45,10 @@ Booleans = NDArray[np.bool_]
 
 #: Step of central differences, relative to the distance from the nearer bound.
 STEP = 1e-4
+#: How near to 0 and 1 a share is tested for linearity, relative to its distance.
+MARGIN = 0.02
+#: Factor either way over which a rate is tested for linearity.
+RATE_SPAN = 8.0
 #: Largest deviation from a line, relative to the change, that still counts as rounding.
 ROUNDING = 1e-10
 #: Cells that one batch of rebuilt tables may hold.
@@ -243,7 +247,8 @@ class TableMap:
         """Tables that differ when literature rows are left out, or under other base rates.
 
         Only the columns that a left-out row fed are pooled again. Declared columns and elicited
-        rates rest on no row that could be left out.
+        rates rest on no row that could be left out, and prevalence rows stay: they are read only
+        where nothing else stands.
 
         Parameters
         ----------
@@ -265,8 +270,8 @@ class TableMap:
         if scenario is not None:
             clone.scenario = scenario
         if keep is not None:
-            clone.keep = keep
-            dropped = {f.id for f in self.model.literature.figures if not keep(f)}
+            clone.keep = lambda figure: figure.use == "prevalence" or keep(figure)
+            dropped = {f.id for f in self.model.literature.figures if not clone.keep(f)}
             changed = {
                 key for key, pooled in self.model.built.columns.items() if dropped & {*pooled.rows}
             }
@@ -333,7 +338,9 @@ class Response:
         Derivative of every cell of all factors one after another; in a column the other states
         keep their proportions.
     linear : ndarray of bool, shape (parameters,)
-        P(evidence) is exactly linear in the parameter.
+        P(evidence) is exactly linear in the parameter, as far as it was tested.
+    tested : ndarray, shape (parameters, 2)
+        Lowest and highest value at which linearity was tested.
     low, high : ndarray, shape (parameters,)
         5 % and 95 % quantiles of the drawn parameter.
     """
@@ -341,6 +348,7 @@ class Response:
     parameters: tuple[Parameter, ...]
     matrix: sparse.csr_array
     linear: Booleans
+    tested: Array
     low: Array
     high: Array
 
@@ -348,6 +356,11 @@ class Response:
     def values(self) -> Array:
         """Present values, shape (parameters,)."""
         return np.array([p.value for p in self.parameters])
+
+    def quotient(self, index: NDArray[np.intp], x: Array) -> Booleans:
+        """Whether the quotient holds for parameters at the values `x`."""
+        low, high = self.tested[index].T
+        return np.asarray(self.linear[index] & (x >= low) & (x <= high))
 
     def pull_back(self, tables: Sequence[Array]) -> Array:
         """Chain rule: derivatives by table cells into derivatives by parameters.
@@ -361,7 +374,8 @@ class Response:
         ndarray, shape (parameters, k)
         """
         cells = np.concatenate([t.reshape(len(t), -1) for t in tables], axis=1)
-        return np.asarray(self.matrix @ cells.T)
+        product: Array = np.asarray(self.matrix @ cells.T)
+        return product
 
 
 def column_with(value: Array, state: int, x: Array) -> Array:
@@ -376,7 +390,7 @@ def column_with(value: Array, state: int, x: Array) -> Array:
 
 
 def table_response(model: Model) -> Response:
-    """Derivatives of all tables of the model, from the user's cache or computed now.
+    """Differentiate all tables of the model: from the user's cache or computed now.
 
     Parameters
     ----------
@@ -434,6 +448,7 @@ class _Differentiation:
             parameters=self.parameters,
             matrix=self._matrix(),
             linear=self.straight & np.array([self._apart(r) for r in self.rows]),
+            tested=self.points[:, :2],
             low=low,
             high=high,
         )
@@ -528,11 +543,13 @@ def _points(parameter: Parameter) -> tuple[float, float, float, float]:
     x = parameter.value
     if parameter.kind == "column":
         h = STEP * min(x, 1 - x)
+        high = 1 - MARGIN * (1 - x)
         # prevalences of the states of one condition are parameters of their own: no sum above 1
-        far = min(2 * x, (1 + x) / 2) if parameter.group.startswith("prevalence") else (1 + x) / 2
-        return x / 2, far, x - h, x + h
+        if parameter.group.startswith("prevalence"):
+            high = min(2 * x, (1 + x) / 2)
+        return MARGIN * x, high, x - h, x + h
     if parameter.kind == "rate":
-        return x / 2, 2 * x, x * (1 - STEP), x * (1 + STEP)
+        return x / RATE_SPAN, RATE_SPAN * x, x * (1 - STEP), x * (1 + STEP)
     return x - 0.5, x + 0.5, x - STEP, x + STEP
 
 

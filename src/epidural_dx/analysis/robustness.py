@@ -72,7 +72,7 @@ def _compare(model: Model, names: Sequence[str], base: Array, posteriors: Array)
 
 
 def _posterior(model: Model, read: Evidence) -> Array:
-    return model.run(read, target=("lesion_cause",), want=()).posterior[0]
+    return np.asarray(model.run(read, target=("lesion_cause",), want=()).posterior[0])
 
 
 def leave_sources_out(
@@ -311,7 +311,7 @@ def imprecise_dirichlet(
         )
     matrix = found.response.matrix
     factors = np.cumsum([0, *(f.table.size for f in model.plan.network.factors)])
-    cells = np.unique(np.concatenate([matrix[[i]].indices for i in index] or [[]]))
+    cells = np.unique(np.concatenate([matrix[[i]].indices for i in index]))
     same = len(set(np.searchsorted(factors, cells, side="right").tolist())) <= 1
     if not all(found.response.linear[i] for i in index) or not same:
         raise EvidenceError(

@@ -152,14 +152,13 @@ class OneWay:
         """
         i = find_parameter(self.parameters, parameter)
         points = np.asarray(x, dtype=float)
-        if not self.response.linear[i]:
-            return self._ask(variants(self.model, self.parameters[i], points))
-        low, high = self.parameters[i].bounds
-        if np.any(~((points >= low) & (points <= high))):
-            raise EvidenceError(
-                f"must lie in {low:g}..{high:g}", variable=parameter, value=points.tolist()
-            )
-        return self._quotient(np.full(len(points), i), points)
+        index = np.full(len(points), i)
+        easy = self.response.quotient(index, points)
+        found = np.empty((len(points), len(self.states)))
+        found[easy] = self._quotient(index[easy], points[easy])
+        if not easy.all():
+            found[~easy] = self._ask(variants(self.model, self.parameters[i], points[~easy]))
+        return found
 
     def _quotient(self, index: NDArray[np.intp], x: Array) -> Array:
         """Evaluate the quotients of some parameters at one value each, shape (n, states)."""
@@ -190,7 +189,8 @@ class OneWay:
         """How far every parameter may fall and rise before another state leads.
 
         Exact for quotients: the leader's and a rival's numerators are lines, which meet once.
-        NaN where the curve is no quotient, infinite where no admissible value overturns.
+        NaN where the curve is no quotient (see :meth:`overturning`), infinite where no value in
+        the tested range overturns.
 
         Returns
         -------
@@ -203,13 +203,45 @@ class OneWay:
             step = np.where(np.abs(slope) > 1e-300, lead / slope, np.inf)
         step[:, leader] = np.inf
         x0 = self.response.values[:, None]
-        bounds = np.array([p.bounds for p in self.parameters])
-        inside = (x0 + step >= bounds[:, :1]) & (x0 + step <= bounds[:, 1:])
+        tested = self.response.tested
+        inside = (x0 + step >= tested[:, :1]) & (x0 + step <= tested[:, 1:])
         fall = np.min(np.where(inside & (step < 0), -step, np.inf), axis=1)
         rise = np.min(np.where(inside & (step > 0), step, np.inf), axis=1)
         found = np.stack([fall, rise], axis=1)
         found[~self.response.linear] = np.nan
         return found
+
+    def overturning(self, parameter: str) -> tuple[float, float]:
+        """Nearest values below and above at which another state leads, for any parameter.
+
+        Searched over the tested range on a grid and refined by bisection on the curve itself.
+
+        Returns
+        -------
+        below, above : float
+            NaN where no value in the range overturns.
+
+        Raises
+        ------
+        EvidenceError
+            Unknown parameter.
+        """
+        i = find_parameter(self.parameters, parameter)
+        name, x0 = self.parameters[i].name, self.parameters[i].value
+        leader = self.state()
+        found = []
+        for end in self.response.tested[i]:
+            near, far = x0, end
+            for _ in range(6):
+                grid = np.linspace(near, far, 17)[1:]
+                other = np.flatnonzero(self.curve(name, grid).argmax(axis=1) != leader)
+                if not len(other):
+                    near = np.nan
+                    break
+                first = int(other[0])
+                near, far = (grid[first - 1] if first else near), grid[first]
+            found.append(float(far) if np.isfinite(near) else float("nan"))
+        return found[0], found[1]
 
     def table(self, hypothesis: str | None = None) -> pd.DataFrame:
         """All parameters with their sensitivity, the largest first.
@@ -219,7 +251,8 @@ class OneWay:
         pandas.DataFrame
             Columns parameter, group, cause, grade, value, derivative, sensitivity_value,
             spread_effect (|derivative| times half the width of the 90 % range),
-            vertex_proximity, may_fall, may_rise, form.
+            vertex_proximity, may_fall, may_rise, form, tested_low, tested_high (outside them even
+            a quotient is rebuilt).
         """
         import pandas as pd
 
@@ -240,6 +273,8 @@ class OneWay:
                 "may_fall": deviation[:, 0],
                 "may_rise": deviation[:, 1],
                 "form": np.where(self.response.linear, *FORMS),
+                "tested_low": self.response.tested[:, 0],
+                "tested_high": self.response.tested[:, 1],
             }
         )
         return frame.sort_values("spread_effect", ascending=False, kind="stable", ignore_index=True)
@@ -332,10 +367,11 @@ def tornado(
     response = found.response
     every = np.arange(len(found.parameters))
     low, high = found._quotient(every, response.low), found._quotient(every, response.high)
+    easy = response.quotient(every, response.low) & response.quotient(every, response.high)
     linear_swing = np.abs(found.derivative[:, h]) * (response.high - response.low)
-    guess = np.where(response.linear, np.abs(high[:, h] - low[:, h]), linear_swing)
+    guess = np.where(easy, np.abs(high[:, h] - low[:, h]), linear_swing)
     chosen = np.argsort(-guess, kind="stable")[: 2 * top]
-    curved = [int(i) for i in chosen if not response.linear[i]]
+    curved = [int(i) for i in chosen if not easy[i]]
     if curved:
         ends = _rebuilt_ends(found, curved)
         low[curved], high[curved] = ends[:, 0], ends[:, 1]
@@ -352,7 +388,7 @@ def tornado(
             "swing": abs(high[i, h] - low[i, h]),
             "leader_at_low": found.states[int(np.argmax(low[i]))],
             "leader_at_high": found.states[int(np.argmax(high[i]))],
-            "form": FORMS[0] if response.linear[i] else FORMS[1],
+            "form": FORMS[0] if easy[i] else FORMS[1],
         }
         for i in chosen
     ]
@@ -464,16 +500,18 @@ def _posterior(model: Model, evidence: Evidence, variable: str, bank: Bank) -> A
     at = model.position(variable)
     arrays = model.arrays(evidence)
     if variable in ("lesion_cause", "etiology"):
-        return model.engine.run(arrays, target=(at,), want=(), bank=bank).posterior[0]
+        return np.asarray(
+            model.engine.run(arrays, target=(at,), want=(), bank=bank).posterior[0]
+        )
     marginals = model.engine.run(arrays, want=("marginals",), bank=bank).marginals
     assert marginals is not None
-    return marginals[at][0]
+    return np.asarray(marginals[at][0])
 
 
 def evidence_sensitivity(
     model: Model, evidence: Evidence | RawEvidence, hypothesis: str | None = None
 ) -> pd.DataFrame:
-    """What every finding does: the answer without it, and with each other state in its place.
+    """Answer without every finding, and with each other state in its place.
 
     Parameters
     ----------
@@ -574,6 +612,7 @@ def plot_tornado(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
     matplotlib axes
     """
     import matplotlib.pyplot as plt
+    from matplotlib.patches import Patch
 
     if ax is None:
         _, ax = plt.subplots(figsize=(9, 0.42 * len(frame) + 1.3), layout="constrained")
@@ -588,7 +627,7 @@ def plot_tornado(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
     )
     ax.invert_yaxis()
     ax.set_xlabel(f"P({frame.attrs['hypothesis']} | findings)")
-    handles = [plt.Rectangle((0, 0), 1, 1, color=c) for c in (LOWER_COLOR, UPPER_COLOR)]
+    handles = [Patch(color=c) for c in (LOWER_COLOR, UPPER_COLOR)]
     ax.legend(
         handles,
         ["parameter at its 5 % quantile", "at its 95 % quantile"],

@@ -175,7 +175,7 @@ class DecisionDraws:
         return by_key
 
     def scores(self, keys: Sequence[ColumnKey]) -> tuple[Array, ...]:
-        """What a group of columns does to each option's gain, per choice (draws, options)."""
+        """Sum what a group of columns does to each option's gain, per choice (draws, options)."""
         change = sum((self._scores[k] for k in keys if k in self._scores), np.zeros(()))
         found = []
         for value, weight in zip(self.values, self.weights, strict=True):
@@ -240,7 +240,7 @@ def decision_draws(
         )
     assert result.joints is not None
     states = [model.variables[v].states for v in ("limb_weakness", "marrow_infiltration")]
-    u = read_utilities(model._priors, model.causes, *states)
+    u = read_utilities(model._priors, model.causes, states[0], states[1])
     lesion = u.lesion() - u.extra_harm[:, :, None] - u.harm[:, None, None]
     marrow = u.marrow_value() - u.marrow_harm[:, None]
     with_weakness = result.joints[model.position("limb_weakness")][0]

@@ -92,6 +92,9 @@ def diagnose(
     no_tests: Annotated[
         bool, typer.Option("--no-tests", help="Leave out the next tests (faster).")
     ] = False,
+    no_intervals: Annotated[
+        bool, typer.Option("--no-intervals", help="Leave out the 90% intervals (faster).")
+    ] = False,
     scenario: Scenario = None,
     cause_mix: Mix = None,
     json: Json = False,
@@ -107,6 +110,7 @@ def diagnose(
         stage,
         all_stages=all_stages,
         with_tests=not no_tests,
+        with_intervals=not no_intervals,
         as_json=json,
         model_options=_model(networks, priors, scenario, cause_mix),
     )

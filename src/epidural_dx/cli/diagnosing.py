@@ -28,6 +28,7 @@ def run(
     *,
     all_stages: bool,
     with_tests: bool,
+    with_intervals: bool,
     as_json: bool,
     model_options: Mapping[str, Any],
 ) -> None:
@@ -48,10 +49,19 @@ def run(
         (s, model.diagnose(s.evidence, where=case.where(s.name) if s.name else None))
         for s in wanted
     ]
+    if with_intervals:
+        with waiting("Drawing the parameters (once for every change of networks and priors)"):
+            for _, answer in answers if all_stages else answers[-1:]:
+                answer.cause_limits  # noqa: B018  (kept by the answer)
+    parts = {
+        "all_stages": all_stages,
+        "with_tests": with_tests,
+        "with_intervals": with_intervals,
+    }
     if as_json:
-        _print_documents(model, case, answers, all_stages=all_stages, with_tests=with_tests)
+        _print_documents(model, case, answers, **parts)
     else:
-        _print_for_people(case, answers, all_stages=all_stages, with_tests=with_tests)
+        _print_for_people(case, answers, **parts)
 
 
 def _print_documents(
@@ -61,13 +71,14 @@ def _print_documents(
     *,
     all_stages: bool,
     with_tests: bool,
+    with_intervals: bool,
 ) -> None:
     documents = []
     for i, (stage, answer) in enumerate(answers):
         if not all_stages and i < len(answers) - 1:
             continue
         with waiting("Ranking the tests"):
-            document = answer.to_dict(next_tests=with_tests)
+            document = answer.to_dict(next_tests=with_tests, intervals=with_intervals)
         document["case"] = case.name
         document["stage"] = stage.name
         document["changes"] = stage_changes(answer, answers[i - 1][1]) if i else None
@@ -90,6 +101,7 @@ def _print_for_people(
     *,
     all_stages: bool,
     with_tests: bool,
+    with_intervals: bool,
 ) -> None:
     console = make_console()
     title = str(case.about.get("title") or case.name)
@@ -103,5 +115,13 @@ def _print_for_people(
         if all_stages and i:
             console.rule(style="dim", characters="─" if console.encoding.startswith("utf") else "-")
         previous = answers[i - 1] if i else None
-        print_answer(console, "" if all_stages and i else title, stage, answer, previous, tests)
+        print_answer(
+            console,
+            "" if all_stages and i else title,
+            stage,
+            answer,
+            previous,
+            tests,
+            with_intervals=with_intervals,
+        )
         console.print()

@@ -55,6 +55,8 @@ def print_answer(
     answer: Answer,
     previous: tuple[StageEvidence, Answer] | None,
     tests: Sequence[Mapping[str, Any]] | None,
+    *,
+    with_intervals: bool = True,
 ) -> None:
     """Print one answer.
 
@@ -69,6 +71,8 @@ def print_answer(
         The stage before.
     tests : sequence of mapping, optional
         Ranked tests as plain data; None leaves them out.
+    with_intervals : bool
+        Also show the 90 % interval of every cause.
     """
     if title:
         console.print(text(title, "bold"))
@@ -76,7 +80,12 @@ def print_answer(
     console.print()
     if previous is not None:
         _print_new_findings(console, stage, previous[0])
-    _print_causes(console, answer, None if previous is None else previous[1])
+    _print_causes(
+        console,
+        answer,
+        None if previous is None else previous[1],
+        with_intervals=with_intervals,
+    )
     _print_conditions(console, answer, None if previous is None else previous[1])
     if tests is not None:
         print_tests(console, tests[:MOST_TESTS], left_out=len(tests) - MOST_TESTS)
@@ -134,26 +143,35 @@ def words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _print_causes(console: Console, answer: Answer, before: Answer | None) -> None:
+def _print_causes(
+    console: Console, answer: Answer, before: Answer | None, *, with_intervals: bool
+) -> None:
+    limits = {}
+    if with_intervals:
+        lower, upper = answer.cause_limits
+        limits = {
+            cause: f"{_short(float(a))}–{_short(float(b))}%"
+            for cause, a, b in zip(answer.model.causes, lower, upper, strict=True)
+        }
     ranked = answer.ranked_causes()
     shown = [(c, p) for i, (c, p) in enumerate(ranked) if i < 2 or p >= SMALL][:MOST_CAUSES]
     old = dict(before.ranked_causes()) if before is not None else {}
-    width = 20 if console.width < 100 else 30
-    table = make_table(None, "cause", "", "", *(["before"] if old else []), "driven by", right=(1,))
+    width = 30 if console.width >= 100 else 12 if limits else 20
+    headings = [*(["90%"] if limits else []), *(["before"] if old else [])]
+    numbers = tuple(range(3, 3 + len(headings)))
+    table = make_table(None, "cause", "", "", *headings, "driven by", right=(1, *numbers))
     for i, (cause, p) in enumerate(shown):
         table.add_row(
             text(cause, "bold" if i == 0 else ""),
             text(percent(p), "bold" if i == 0 else ""),
             text(bar(p, width, console.encoding), "cyan"),
+            *([text(limits[cause], "dim")] if limits else []),
             *([text(percent(old[cause]), "dim")] if old else []),
             text(drivers(answer, cause) if i == 0 or p >= 0.01 else "", "" if i < 3 else "dim"),
         )
     table.columns[2].min_width = width
     table.columns[2].no_wrap = True
     table.columns[0].no_wrap = True
-    if old:
-        table.columns[3].justify = "right"
-        table.columns[3].no_wrap = True
     console.print(indented(table))
     rest = ranked[len(shown) :]
     if rest:
@@ -184,6 +202,12 @@ def _print_conditions(console: Console, answer: Answer, before: Answer | None) -
     table.columns[0].no_wrap = True
     console.print(indented(table))
     console.print()
+
+
+def _short(probability: float) -> str:
+    """Return one limit of an interval without its sign."""
+    shown = 100 * probability
+    return f"{shown:.0f}" if shown >= 9.95 or shown < 0.05 else f"{shown:.1f}"
 
 
 def moved_conditions(answer: Answer, before: Answer | None) -> list[tuple[str, str, str]]:

@@ -40,6 +40,10 @@ class Table:
     values: FloatArray
 
 
+#: Steps of elimination by variable and identities of the tables, with those tables and the result.
+Memory = dict[tuple[int, ...], tuple[list[Table], Table]]
+
+
 class EvidenceTables:
     """The tables of a network after evidence.
 
@@ -82,6 +86,7 @@ class EvidenceTables:
                 self._table_of[factor.child] = table
         self._core = self._ancestors(anchors)
         self._interfaces: dict[tuple[tuple[int, ...], frozenset[int]], Table] = {}
+        self._memory: Memory = {}
 
     def _ancestors(self, start: Iterable[int]) -> frozenset[int]:
         found: set[int] = set()
@@ -147,6 +152,7 @@ class EvidenceTables:
         other._potentials = left
         other._core = frozenset()
         other._interfaces = {}
+        other._memory = {}
         return other
 
     def focused(self, target: Sequence[int], keep: Iterable[int]) -> list[Table]:
@@ -171,7 +177,9 @@ class EvidenceTables:
         key = (tuple(target), interface)
         if key not in self._interfaces:
             order = (*target, *sorted(interface))
-            values = multiply_out(eliminate(rest, order, self.sizes), order, self.sizes)
+            values = multiply_out(
+                eliminate(rest, order, self.sizes, self._memory), order, self.sizes
+            )
             self._interfaces[key] = Table(order, values)
         return [*local, self._interfaces[key]]
 
@@ -310,7 +318,10 @@ def _sum_out(bucket: list[Table], v: int) -> Table:
 
 
 def eliminate(
-    tables: Iterable[Table], keep: Iterable[int], sizes: Mapping[int, int]
+    tables: Iterable[Table],
+    keep: Iterable[int],
+    sizes: Mapping[int, int],
+    memory: Memory | None = None,
 ) -> list[Table]:
     """Sum out everything but some variables.
 
@@ -320,6 +331,9 @@ def eliminate(
     keep : iterable of int
     sizes : mapping of int to int
         Number of states of every variable.
+    memory : dict, optional
+        Steps done before, which are not done again; filled. Questions about the same tables begin
+        with the same steps.
 
     Returns
     -------
@@ -332,7 +346,14 @@ def eliminate(
     while hidden:
         v = _cheapest(left, sorted(hidden), sizes)
         bucket, left = _bucket(left, v)
-        left.append(_sum_out(bucket, v))
+        if memory is None:
+            left.append(_sum_out(bucket, v))
+        else:
+            step = (v, *sorted(id(t) for t in bucket))
+            if step not in memory:
+                # the bucket is kept with the result: its identities stay its own
+                memory[step] = (bucket, _sum_out(bucket, v))
+            left.append(memory[step][1])
         hidden.discard(v)
     return left
 
@@ -479,11 +500,33 @@ def _rows_product(left: _Rows, right: _Rows, drop: tuple[int, ...] = ()) -> _Row
     return _Rows(Table((PATTERNS, *rest), values), np.asarray(pattern, dtype=np.int64).reshape(-1))
 
 
+class RowMemory:
+    """What has been worked out about one set of samples."""
+
+    def __init__(self) -> None:
+        self._cut: dict[int, tuple[Table, _Rows]] = {}
+        self._steps: dict[tuple[int, ...], tuple[list[_Rows], _Rows]] = {}
+
+    def rows(self, table: Table, samples: Mapping[int, IntArray], count: int) -> _Rows:
+        """Cut a table at the samples."""
+        if id(table) not in self._cut:
+            self._cut[id(table)] = (table, _rows(table, samples, count))
+        return self._cut[id(table)][1]
+
+    def fold(self, bucket: list[_Rows], v: int) -> _Rows:
+        """Multiply the tables of a bucket and sum one variable out."""
+        step = (v, *sorted(id(r) for r in bucket))
+        if step not in self._steps:
+            self._steps[step] = (bucket, _fold(bucket, (v,)))
+        return self._steps[step][1]
+
+
 def posteriors(
     tables: Iterable[Table],
     samples: Mapping[int, IntArray],
     keep: Sequence[int],
     sizes: Mapping[int, int],
+    memory: RowMemory | None = None,
 ) -> FloatArray:
     """Return the exact posterior of some variables for many joint outcomes of others.
 
@@ -496,6 +539,8 @@ def posteriors(
         Outcomes of the observed variables.
     keep : sequence of int
     sizes : mapping of int to int
+    memory : RowMemory, optional
+        Steps done before with the same samples, which are not done again; filled.
 
     Returns
     -------
@@ -503,7 +548,8 @@ def posteriors(
         Every row sums to 1 (all zeros for an impossible outcome).
     """
     count = len(next(iter(samples.values())))
-    left = [_rows(t, samples, count) for t in tables]
+    memory = RowMemory() if memory is None else memory
+    left = [memory.rows(t, samples, count) for t in tables]
     for v in keep:
         if v in samples:
             left.append(_Rows(Table((PATTERNS, v), np.eye(sizes[v])), samples[v]))
@@ -525,7 +571,7 @@ def posteriors(
         v = min(hidden, key=cost)
         bucket = [r for r in left if v in r.table.variables]
         left = [r for r in left if v not in r.table.variables]
-        left.append(_fold(bucket, (v,)))
+        left.append(memory.fold(bucket, v))
         hidden.discard(v)
     one = np.zeros(count, dtype=np.int64)
     ones = _Rows(Table((PATTERNS, *keep), np.ones((1, *(sizes[v] for v in keep)))), one)

@@ -38,8 +38,10 @@ class Admission:
         How long that takes (corrections run side by side).
     look_up : tuple of str
         Conditions that are not known but likely enough to matter, each with its probability.
+    openers : tuple of str
+        The cheapest tests that settle those conditions.
     first : tuple of str
-        Tests to be done first: those that settle an unknown gate, or take the sample.
+        Tests to be done first: the openers, and one that takes a missing sample.
     harms : mapping of str to float
         Probability of each harm in this patient.
     loss : float
@@ -51,6 +53,7 @@ class Admission:
     corrections: tuple[str, ...]
     correction_hours: float
     look_up: tuple[str, ...]
+    openers: tuple[str, ...]
     first: tuple[str, ...]
     harms: Mapping[str, float]
     loss: float
@@ -185,7 +188,7 @@ class Gatekeeper:
         barriers: list[str] = []
         corrections: list[str] = []
         look_up: list[str] = []
-        first: list[str] = []
+        openers: list[str] = []
         hours = 0.0
         for gate in self._catalog.gates.get(test, ()):
             if gate.effect == "risk_multiplier":
@@ -197,8 +200,8 @@ class Gatekeeper:
                 assert gate.variable is not None
                 opener = self._opener(gate.variable)
                 look_up.append(said)
-                if opener and opener not in first:
-                    first.append(opener)
+                if opener and opener not in openers:
+                    openers.append(opener)
             if p < weights.bar_above:
                 continue
             barriers.append(said)
@@ -209,6 +212,7 @@ class Gatekeeper:
             if gate.correction and gate.correction not in corrections:
                 corrections.append(gate.correction)
             hours = max(hours, gate.correction_hours)
+        first = list(openers)
         if self._sample_missing(entry):
             allowed = False
             takers = [t for s in entry.needs for t in self._catalog.samples[s]]
@@ -221,6 +225,7 @@ class Gatekeeper:
             corrections=tuple(corrections),
             correction_hours=hours,
             look_up=tuple(look_up),
+            openers=tuple(openers),
             first=tuple(first),
             harms=harms,
             loss=loss,

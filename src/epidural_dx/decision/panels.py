@@ -26,6 +26,7 @@ import numpy as np
 from epidural_dx.decision.elimination import (
     EvidenceTables,
     IntArray,
+    RowMemory,
     dimensions,
     draw,
     posteriors,
@@ -156,7 +157,12 @@ class PanelCalculator:
         """
         return self._control(tuple(panel), outcomes)
 
-    def given(self, observed: Mapping[int, IntArray], findings: Sequence[int]) -> FloatArray:
+    def given(
+        self,
+        observed: Mapping[int, IntArray],
+        findings: Sequence[int],
+        memory: RowMemory | None = None,
+    ) -> FloatArray:
         """Return P(target, findings | observed outcome) for many outcomes of other findings.
 
         Parameters
@@ -165,6 +171,8 @@ class PanelCalculator:
             States of findings that have been observed by then.
         findings : sequence of int
             None of them observed.
+        memory : RowMemory, optional
+            Of earlier calls with the same outcomes.
 
         Returns
         -------
@@ -178,6 +186,7 @@ class PanelCalculator:
             observed,
             (*self.target, *other),
             self.sizes,
+            memory,
         )
         rows = len(joint)
         shape = [self.sizes[v] for v in self.target]

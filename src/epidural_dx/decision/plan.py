@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from epidural_dx.decision.catalog import entry_of
-from epidural_dx.decision.elimination import IntArray
+from epidural_dx.decision.elimination import IntArray, RowMemory
 from epidural_dx.decision.gates import UNTIL_CORRECTED, Admission
 from epidural_dx.decision.panels import divergence
 from epidural_dx.decision.value import Choice
@@ -39,8 +39,8 @@ SECOND_RESULTS = 16
 #: Results of the final first order.
 TREE_RESULTS = 128
 #: First and second tests that are tried.
-FIRST_TESTS = 5
-SECOND_TESTS = 6
+FIRST_TESTS = 4
+SECOND_TESTS = 5
 #: Branches of the tree, and named results of a second test.
 BRANCHES = 4
 #: A plan for information stops when the leading cause is this likely.
@@ -250,6 +250,7 @@ class _Results:
     weights: FloatArray
     states: Mapping[int, IntArray]
     posterior: FloatArray
+    memory: RowMemory
 
 
 @dataclass(frozen=True, eq=False)
@@ -300,8 +301,13 @@ class _Planner:
         return value
 
     def _orderable(self, test: str, after: Sequence[str] = ()) -> bool:
-        """Whether a test may be ordered, once some others have been done."""
+        """Whether a test may be ordered, once some others have been done.
+
+        A gate that nobody has looked up yet keeps a test out until the test that opens it is done.
+        """
         admission: Admission = self.admissions[test]
+        if set(admission.openers) - set(after):
+            return False
         if admission.allowed is True or admission.allowed == UNTIL_CORRECTED:
             return True
         takers = {
@@ -321,11 +327,11 @@ class _Planner:
             found = self.calculator.outcomes(panel)
             likely = found.weights > 0
             states = {v: s[likely] for v, s in zip(found.findings, found.states, strict=True)}
-            return _Results(found.weights[likely], states, found.target[likely])
+            return _Results(found.weights[likely], states, found.target[likely], RowMemory())
         draws = self.calculator.draws(limit)
         states = {v: draws[v] for v in panel}
         posterior = self.calculator.posterior(panel, [states[v] for v in panel])
-        return _Results(np.full(limit, 1.0 / limit), states, posterior)
+        return _Results(np.full(limit, 1.0 / limit), states, posterior, RowMemory())
 
     def _starts(self, actions: Sequence[Any]) -> list[int | None]:
         return [None, *(i for i, a in enumerate(actions) if a.bridge)]
@@ -356,7 +362,7 @@ class _Planner:
         findings = self.calculator.most_telling(panel, SECOND_RESULTS)
         if not findings:
             return None
-        joint = self.calculator.given(results.states, findings)
+        joint = self.calculator.given(results.states, findings, results.memory)
         rows, k, outcomes = joint.shape
         flat = joint.transpose(0, 2, 1).reshape(rows * outcomes, k)
         start = self.problem.utilities_of(flat)
@@ -399,31 +405,38 @@ class _Planner:
 
     def _gain(
         self, results: _Results, hours: float, seconds: Sequence[_Second], cost: float
-    ) -> tuple[float, IntArray]:
-        """Gain over acting now, and the best second test for each row (-1: act)."""
+    ) -> tuple[float, IntArray, FloatArray]:
+        """Return the gain over acting now, and for each row the best second test and its gain.
+
+        A second test of -1 stands for acting.
+        """
+        none = np.full(len(results.weights), -1)
+        nothing = np.zeros(len(results.weights))
         if self.by == "information":
-            table = np.stack([s.bits for s in seconds]) if seconds else np.zeros((0, 0))
             diagnosis = self.problem.diagnosis_of(results.posterior)
             prior = self.problem.diagnosis_of(self.problem.prior)
             told = float(results.weights @ divergence(diagnosis, prior))
-            sure = self.problem.causes_of(results.posterior).max(axis=1) >= CERTAIN
             if not seconds:
-                return told, np.full(len(results.weights), -1)
-            pick = np.where(sure | (table.max(axis=0) < NEGLIGIBLE_BITS), -1, table.argmax(axis=0))
-            more = np.where(pick >= 0, table.max(axis=0), 0.0)
-            return told + float(results.weights @ more), pick
+                return told, none, nothing
+            table = np.stack([s.bits for s in seconds])
+            sure = self.problem.causes_of(results.posterior).max(axis=1) >= CERTAIN
+            stop = sure | (table.max(axis=0) < NEGLIGIBLE_BITS)
+            more = np.where(stop, 0.0, table.max(axis=0))
+            pick = np.where(stop, -1, table.argmax(axis=0))
+            return told + float(results.weights @ more), pick, more
         lesion, marrow = self._stopped(results, hours)
-        best_gain, best_pick = -math.inf, np.full(len(results.weights), -1)
+        best, pick, more = -math.inf, none, nothing
         for a, stop_lesion in lesion.items():
             for b, stop_marrow in marrow.items():
                 rows = [stop_lesion + stop_marrow]
                 rows += [s.lesion[a] + s.marrow[b] - s.cost for s in seconds]
                 table = np.stack(rows)
                 gain = float(results.weights @ table.max(axis=0))
-                if gain > best_gain + 1e-12:
-                    best_gain, best_pick = gain, table.argmax(axis=0) - 1
+                if gain > best + 1e-12:
+                    best, pick = gain, table.argmax(axis=0) - 1
+                    more = table.max(axis=0) - table[0]
         prior = (results.weights @ results.posterior)[None, :]
-        return best_gain - float(self.problem.best(prior)[0]) - cost, best_pick
+        return best - float(self.problem.best(prior)[0]) - cost, pick, more
 
     def two_steps(self, test: str) -> float:
         """Gain of a first test with the best second one after each result."""
@@ -432,8 +445,7 @@ class _Planner:
         results = self._results((test,), FIRST_RESULTS)
         hours = self.hours[test]
         seconds = self._seconds(results, hours, (test,))
-        gain, _ = self._gain(results, hours, seconds, self._cost(test))
-        return gain
+        return self._gain(results, hours, seconds, self._cost(test))[0]
 
     # ------------------------------------------------------------- the plan
 
@@ -465,6 +477,7 @@ class _Planner:
                 other == test
                 or other in self.operations
                 or self.admissions[other].allowed is not True
+                or self.admissions[other].openers
                 or self.hours[other] > self.hours[test]
                 or panel <= seen
                 or seen <= panel
@@ -484,8 +497,11 @@ class _Planner:
             return PlanStep(tests, hours, price, self.alone[test])
         results = self._results(tests, TREE_RESULTS)
         seconds = self._seconds(results, hours, tests)
-        gain, pick = self._gain(results, hours, seconds, sum(self._cost(t) for t in tests))
-        return PlanStep(tests, hours, price, gain, self._branches(results, hours, seconds, pick))
+        cost = sum(self._cost(t) for t in tests)
+        gain, pick, more = self._gain(results, hours, seconds, cost)
+        return PlanStep(
+            tests, hours, price, gain, self._branches(results, hours, seconds, pick, more)
+        )
 
     def _branches(
         self,
@@ -493,6 +509,7 @@ class _Planner:
         hours: float,
         seconds: Sequence[_Second],
         pick: IntArray,
+        more: FloatArray,
     ) -> tuple[Branch, ...]:
         """Group results by what follows: the same second test, or the same actions."""
         lesion, marrow = self.problem.utilities_of(results.posterior, hours)
@@ -510,7 +527,8 @@ class _Planner:
             posterior = (weights / share) @ results.posterior[rows]
             then: PlanStep | Choice
             if s >= 0:
-                then = self._second_step(seconds[s], rows, weights / share, posterior)
+                gained = float(weights @ more[rows]) / share
+                then = self._second_step(seconds[s], rows, weights / share, gained)
             else:
                 then = self.problem.choice(posterior[None, :], hours)
             branches.append(
@@ -524,7 +542,7 @@ class _Planner:
         return tuple(branches)
 
     def _second_step(
-        self, second: _Second, rows: list[int], weights: FloatArray, posterior: FloatArray
+        self, second: _Second, rows: list[int], weights: FloatArray, gain: float
     ) -> PlanStep:
         joint = np.tensordot(weights, second.joint[rows], axes=1)
         shares = joint.sum(axis=0)
@@ -548,13 +566,6 @@ class _Planner:
                     self.problem.choice(after[None, :], second.hours),
                 )
             )
-        if self.by == "information":
-            gain = float(weights @ second.bits[rows])
-        else:
-            mean = posterior[None, :]
-            flat = joint.T
-            gain = float(self.problem.best(flat, second.hours).sum()) - second.cost
-            gain -= float(self.problem.best(mean, second.hours - self.hours[second.test])[0])
         price = entry_of(self.workup.catalog, second.test).price_usd
         return PlanStep((second.test,), second.hours, price, gain, tuple(branches))
 

@@ -297,7 +297,7 @@ def _results(workup: Workup, panel: tuple[int, ...]) -> tuple[Result, ...]:
         return ()
     weights, posterior = found
     joint = weights[:, None] * posterior
-    states = workup.problem.calculator.outcomes(panel).states
+    states = workup.problem.outcomes(panel).states
     best: tuple[float, int, FloatArray] | None = None
     for place, v in enumerate(panel):
         table = np.zeros((workup.calculator.sizes[v], joint.shape[1]))
@@ -308,7 +308,8 @@ def _results(workup: Workup, panel: tuple[int, ...]) -> tuple[Result, ...]:
     assert best is not None
     _, v, table = best
     variable = list(workup.model.variables.values())[v]
-    prior, shares = table.sum(axis=0), table.sum(axis=1)
+    shares = table.sum(axis=1)
+    prior = workup.problem.causes_of(workup.problem.prior)[0]
     causes = workup.problem.causes
     results = []
     for state in np.argsort(-shares, kind="stable")[:RESULTS]:

@@ -214,7 +214,7 @@ def _look_ahead(
     calculator = problem.calculator
     exact = math.prod(calculator.sizes[v] for v in panel) <= calculator.exact_outcomes
     if exact:
-        outcomes = calculator.outcomes(panel)
+        outcomes = problem.outcomes(panel)
         weights, posterior = outcomes.weights, outcomes.target
     else:
         draws = calculator.draws(RESULTS)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -91,6 +92,39 @@ def after_operations(
     return changed, spared
 
 
+def _coarsening(
+    model: Model, target: tuple[int, ...], wanted: tuple[int, ...]
+) -> FloatArray | None:
+    """Return the 0/1 matrix that adds a target up to some variables that it determines.
+
+    None where the target leaves one of them open. A variable is determined if it is part of the
+    target or a deterministic child of one part.
+    """
+    network = model.plan.network
+    sizes = [network.cardinalities[v] for v in target]
+    labels = np.indices(sizes).reshape(len(sizes), -1)
+    columns = np.zeros(labels.shape[1], dtype=np.int64)
+    count = 1
+    for v in wanted:
+        if v in target:
+            state = labels[target.index(v)]
+        else:
+            factor = next((f for f in network.factors if f.child == v), None)
+            if (
+                factor is None
+                or len(factor.variables) != 2
+                or factor.variables[0] not in target
+                or not np.isin(factor.table, (0.0, 1.0)).all()
+            ):
+                return None
+            state = factor.table.argmax(axis=1)[labels[target.index(factor.variables[0])]]
+        k = network.cardinalities[v]
+        columns = columns * k + state
+        count *= k
+    matrix: FloatArray = np.eye(count)[columns]
+    return matrix
+
+
 class DecisionProblem:
     """One patient's decision: states, actions, utilities, and the outcomes of panels.
 
@@ -145,14 +179,13 @@ class DecisionProblem:
         )
         if exact_outcomes is None:
             exact_outcomes = EXACT_OUTCOMES if draws is None else draws.exact_outcomes
-        self.calculator = PanelCalculator(
-            tables,
-            open_,
-            panels,
-            exact_outcomes=exact_outcomes,
-            draws_of=draws,
-            informative=False,
-        )
+        self._tables = tables
+        self._open = tuple(open_)
+        self._panels = panels
+        self._draws = draws
+        self._exact_outcomes = exact_outcomes
+        self._from_target = None if draws is None else _coarsening(model, draws.target, self._open)
+        self._derived: dict[tuple[int, ...], Outcomes] = {}
         self.harm = self.utilities.harm + np.array(
             [
                 gates.harms(a.as_test)[1] if a.as_test is not None else 0.0
@@ -165,9 +198,39 @@ class DecisionProblem:
         if self.done:
             self.utilities, self.harm = after_operations(self.utilities, self.harm, self.done)
         self._cache: dict[float, tuple[FloatArray, FloatArray]] = {}
-        self.prior = self.calculator.prior.reshape(1, -1)
+        if draws is not None and self._from_target is not None:
+            self.prior = (draws.prior @ self._from_target).reshape(1, -1)
+        else:
+            self.prior = self.calculator.prior.reshape(1, -1)
         rates = self.utilities.loss_per_hour(hours_since_onset)[self._index[:2]]
         self.loss_per_hour = max(float((self._lesion_part(self.prior) @ rates.reshape(-1))[0]), 0.0)
+
+    @cached_property
+    def calculator(self) -> PanelCalculator:
+        """Outcomes of panels, with the decision state as the target."""
+        if self._draws is not None and self._draws.target == self._open:
+            return self._draws
+        return PanelCalculator(
+            self._tables,
+            self._open,
+            self._panels,
+            exact_outcomes=self._exact_outcomes,
+            draws_of=self._draws,
+            informative=False,
+        )
+
+    def outcomes(self, panel: tuple[int, ...]) -> Outcomes:
+        """Return the outcomes of a panel, and what each says about the decision state.
+
+        Where the target of the ranking determines the decision state, they are those of the
+        target, added up. The information is that about the target then.
+        """
+        if self._draws is None or self._from_target is None:
+            return self.calculator.outcomes(panel)
+        if panel not in self._derived:
+            found = self._draws.outcomes(panel)
+            self._derived[panel] = replace(found, target=found.target @ self._from_target)
+        return self._derived[panel]
 
     # ------------------------------------------------------------ the state
 
@@ -186,7 +249,7 @@ class DecisionProblem:
         """Probabilities of a panel's outcomes and P(cause | outcome), or None if it is fixed."""
         if self.utilities is None or self._shape[0] == 1:
             return None
-        outcomes = self.calculator.outcomes(panel)
+        outcomes = self.outcomes(panel)
         c, w, m = self._shape
         return outcomes.weights, outcomes.target.reshape(-1, c, w * m).sum(axis=2)
 
@@ -270,7 +333,7 @@ class DecisionProblem:
         In a sampled panel the prior is that of the samples, which keeps the value from falling
         below 0.
         """
-        outcomes = self.calculator.outcomes(panel)
+        outcomes = self.outcomes(panel)
         prior = (outcomes.weights @ outcomes.target)[None, :]
         gain = outcomes.weights @ self.best(outcomes.target) - float(self.best(prior)[0])
         return max(float(gain), 0.0)
@@ -345,7 +408,7 @@ class DecisionProblem:
         """
         if self.utilities is None:
             return None
-        outcomes = self.calculator.outcomes(panel)
+        outcomes = self.outcomes(panel)
         hours = entry.turnaround_hours + admission.correction_hours
         operations = [i for i, a in enumerate(self.utilities.actions) if a.as_test == entry.name]
         if operations:

@@ -142,7 +142,6 @@ class Workup:
         self.model = model
         self.tests = chosen_tests(model, exclude)
         self.evidence = model.read_evidence(evidence)
-        model.run(self.evidence, want=())
         self.panels = open_findings(self.tests, self.evidence)
         self.catalog = read_catalog(model._priors)
         self.tables = EvidenceTables(model.plan.network, model.arrays(self.evidence))
@@ -157,6 +156,9 @@ class Workup:
             panels,
             exact_outcomes=exact_outcomes,
         )
+        if self.calculator.prior.sum() == 0:
+            model.run(self.evidence, want=())  # says which findings exclude each other
+            raise EvidenceError("the evidence is too improbable to rank tests for")
         self.problem = DecisionProblem(
             model,
             self.tables,

@@ -8,12 +8,13 @@ Arrays only: variables and states are integers, nothing is read or written. Typi
     result.posterior, result.information, result.joints[another_finding]
 """
 
+from epidural_dx.inference.bank import Bank
 from epidural_dx.inference.derivatives import (
     Derivatives,
     log_evidence_derivatives,
     posterior_derivatives,
 )
-from epidural_dx.inference.engine import ALL_ANSWERS, Answers, Bank, Engine, Result
+from epidural_dx.inference.engine import ALL_ANSWERS, Answers, Engine, Result
 from epidural_dx.inference.evidence import ImpossibleEvidence, Observation, read_evidence
 from epidural_dx.inference.information import entropy, mutual_information
 from epidural_dx.inference.network import Factor, Network

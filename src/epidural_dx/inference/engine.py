@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from epidural_dx.inference.bank import Bank, build_bank
 from epidural_dx.inference.derivatives import (
     Derivatives,
     log_evidence_derivatives,
@@ -35,29 +36,6 @@ if TYPE_CHECKING:
 
 #: Answers that `Engine.run` can keep for every case.
 ALL_ANSWERS = ("marginals", "joints", "information")
-
-
-@dataclass(frozen=True, eq=False)
-class Bank:
-    """Parameter draws in the order of the programs of a plan.
-
-    Parameters
-    ----------
-    packed
-        For every program an array of shape (draws, cells).
-    """
-
-    packed: tuple[FloatArray, ...]
-
-    @property
-    def draws(self) -> int:
-        """Number of draws."""
-        return int(self.packed[0].shape[0])
-
-    @property
-    def bytes(self) -> int:
-        """Memory of the bank."""
-        return sum(int(block.nbytes) for block in self.packed)
 
 
 def numba_available() -> bool:
@@ -263,20 +241,13 @@ class Engine:
         Returns
         -------
         Bank
+
+        Raises
+        ------
+        ValueError
+            See `build_bank`.
         """
-        factors = self.plan.network.factors
-        if len(tables) != len(factors):
-            raise ValueError(f"{len(tables)} tables for {len(factors)} factors")
-        draws = {1}
-        for factor, table in zip(factors, tables, strict=True):
-            shape = factor.table.shape
-            if table.shape != shape:
-                if table.shape[1:] != shape:
-                    raise ValueError(f"table of shape {table.shape}, expected (draws, {shape})")
-                draws.add(int(table.shape[0]))
-        if len(draws) > 2:
-            raise ValueError(f"different numbers of draws: {sorted(draws)}")
-        return Bank(tuple(program.pack(tables) for program in self.plan.programs))
+        return build_bank(self.plan, tables)
 
     # -- questions --------------------------------------------------------------------------------
 
@@ -424,19 +395,20 @@ class Engine:
         carried = self.plan.carried[index]
         program = self.plan.programs[number]
         cardinalities = self.plan.network.cardinalities
-        tables = self.plan.packed[number] if bank is None else bank.packed[number]
-        draws = tables.shape[0]
+        draws = 1 if bank is None else bank.draws
         lead: tuple[int, ...] = (rows.rows,) if bank is None else (rows.rows, draws)
         k = cardinalities[carried]
         if self.backend == "numba":
-            block = self._run_numba(number, carried, rows, tables, want)
+            block = self._run_numba(
+                number, carried, rows, self.plan.packed[number], bank, want
+            )
         else:
             block = _Block.empty(rows.rows * draws, program, k, len(cardinalities), want)
-            for first, last, part, some in self._chunks(rows, tables):
+            for first, last, part, some in self._chunks(rows, number, bank):
                 distribution = program.distribution(carried) if want else None
                 outcome = self._numpy[number].run(part, some, distribution, carried)
                 block.fill(slice(first, last), outcome, self._starts[number], program)
-        self._rescue(block, number, carried, rows, tables, bool(want))
+        self._rescue(block, number, carried, rows, bank, bool(want))
         block.log_evidence += rows.log_scale if draws == 1 else np.repeat(rows.log_scale, draws)
         possible = np.isfinite(block.log_evidence)
         if not possible.all():
@@ -464,6 +436,7 @@ class Engine:
         carried: int,
         rows: EvidenceRows,
         tables: FloatArray,
+        bank: Bank | None,
         want: frozenset[str],
     ) -> _Block:
         key = (number, carried)
@@ -471,8 +444,10 @@ class Engine:
             from epidural_dx.inference.numba_backend import NumbaProgram
 
             program = self.plan.programs[number]
-            self._numba[key] = NumbaProgram(program, program.distribution(carried))
-        outcome = self._numba[key].run(rows, tables, want, self.threads)
+            self._numba[key] = NumbaProgram(
+                program, program.distribution(carried), number
+            )
+        outcome = self._numba[key].run(rows, tables, bank, want, self.threads)
         assert outcome.target is not None
         return _Block(
             outcome.log_evidence,
@@ -484,20 +459,21 @@ class Engine:
         )
 
     def _chunks(
-        self, rows: EvidenceRows, tables: FloatArray
+        self, rows: EvidenceRows, number: int, bank: Bank | None
     ) -> Iterator[tuple[int, int, EvidenceRows, FloatArray]]:
         """Cut cases x draws into pieces that have one of the two single."""
-        draws = tables.shape[0]
-        if draws == 1:
+        if bank is None or bank.draws == 1:
+            tables = self.plan.packed[number] if bank is None else bank.packed(number, 0, 1)
             for start in range(0, rows.rows, self.chunk):
                 stop = min(start + self.chunk, rows.rows)
                 yield start, stop, rows.take(start, stop), tables
             return
-        for case in range(rows.rows):
-            part = rows.take(case, case + 1)
-            for start in range(0, draws, self.chunk):
-                stop = min(start + self.chunk, draws)
-                yield case * draws + start, case * draws + stop, part, tables[start:stop]
+        for start in range(0, bank.draws, self.chunk):
+            stop = min(start + self.chunk, bank.draws)
+            tables = bank.packed(number, start, stop)
+            for case in range(rows.rows):
+                first = case * bank.draws
+                yield first + start, first + stop, rows.take(case, case + 1), tables
 
     def _rescue(
         self,
@@ -505,26 +481,28 @@ class Engine:
         number: int,
         carried: int,
         rows: EvidenceRows,
-        tables: FloatArray,
+        bank: Bank | None,
         distribute: bool,
     ) -> None:
         """Run jobs that may have underflowed again in log space."""
         if block.trusted.all():
             return
         doubtful = np.flatnonzero(~block.trusted)
-        if tables is self.plan.packed[number] and self.plan.support is not None:
+        if bank is None and self.plan.support is not None:
             # Most doubtful cases are simply impossible (functions of each other, say): the fast
             # pass over supports finds them.
             part = rows.pick(doubtful).support()
             supports = self.plan.support[number]
             if self.backend == "numba":
-                found = self._run_numba(number, carried, part, supports, frozenset())
+                found = self._run_numba(number, carried, part, supports, None, frozenset())
                 possible = np.isfinite(found.log_evidence)
             else:
                 possible = np.concatenate(
                     [
-                        np.isfinite(self._numpy[number].run(some, t, None, carried).log_evidence)
-                        for _, _, some, t in self._chunks(part, supports)
+                        np.isfinite(
+                            self._numpy[number].run(some, supports, None, carried).log_evidence
+                        )
+                        for _, _, some, _ in self._chunks(part, number, None)
                     ]
                 )
             impossible = doubtful[~possible]
@@ -534,14 +512,17 @@ class Engine:
         if number not in self._log:
             self._log[number] = LogProgram(program)
         distribution = program.distribution(carried) if distribute else None
-        draws = tables.shape[0]
+        draws = 1 if bank is None else bank.draws
+        tables = self.plan.packed[number]
         for job in doubtful.tolist():
             case, draw = divmod(job, draws)
             if not np.isfinite(rows.log_scale[case]):
                 block.log_evidence[job] = -np.inf
                 continue
             part = rows.take(case, case + 1)
-            outcome = self._log[number].run(part, tables[draw : draw + 1], distribution, carried)
+            if bank is not None:
+                tables = bank.packed(number, draw, draw + 1)
+            outcome = self._log[number].run(part, tables, distribution, carried)
             block.fill(slice(job, job + 1), outcome, self._starts[number], program)
 
     def _run_enumerated(

@@ -31,8 +31,8 @@ SUM = 5  # left runs, out stays, no right
 MAP = 6  # left runs along the root, out is addressed through the map root -> target
 MAP_COLUMNS = 7  # out and left run along a group, the root is mapped to the target
 
-# Columns of the step table.
-KIND, OUT, LEFT, RIGHT, LOOPS, OUTER, SUMMED, INNER, FALLBACK, OWNER, ROLE = range(11)
+# Columns of the step table. RELAY is the place of the map of a relay, -1 for the map of the root.
+KIND, OUT, LEFT, RIGHT, LOOPS, OUTER, SUMMED, INNER, FALLBACK, RELAY, OWNER, ROLE = range(12)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,12 +58,15 @@ class Instructions:
         Rows (tensor, place of its copy in the workspace, cells): where soft evidence is entered.
     groups
         Rows (message tensor, stacked tensor, first leaf, last leaf + 1, belief tensor, stride
-        of the parents and stride of the states in the stacked table).
+        of the parents and stride of the states in the stacked table, the axis of the belief that
+        tells the target, place of its map if it is a relay or -1).
     leaves
         Rows (variable, first place on the group axis of the stacked table).
     readings
         Rows (tensor, first column of the answer, variable or group axis, place in the tree) of the
         answers that are copied.
+    relays
+        The states of the target for the states of every relay, one relay after another.
     kernels
         Rows (tensor, place in the tree, end of its subtree), outer ones first.
     variables
@@ -79,7 +82,8 @@ class Instructions:
     kernel_cells
         Cells of the kernels; they are kept behind the clean collect pass.
     longest
-        Largest number of turns of the outer or of the summed loops of any step.
+        Largest number of turns of the outer or of the summed loops of any step, the innermost axis
+        included if it is summed.
     """
 
     extents: IntArray
@@ -95,6 +99,7 @@ class Instructions:
     groups: IntArray
     leaves: IntArray
     readings: IntArray
+    relays: IntArray
     kernels: IntArray
     variables: IntArray
     header: IntArray
@@ -121,6 +126,12 @@ def flatten(program: Program, distribution: Distribution) -> Instructions:
         offset[one.tensor], space[one.tensor] = one.offset, TABLES
     for group in program.groups:
         offset[group.stacked], space[group.stacked] = group.offset, TABLES
+    relay_states: list[int] = []
+    relay_places: dict[int, int] = {}
+    for relay in program.relays:
+        offset[relay.tensor], space[relay.tensor] = relay.offset, TABLES
+        relay_places[relay.tensor] = len(relay_states)
+        relay_states += relay.states
 
     place = 0
     # Collect pass: everything stays until the end of the distribute pass.
@@ -171,7 +182,9 @@ def flatten(program: Program, distribution: Distribution) -> Instructions:
     step_rows: list[list[int]] = []
     loop_rows: list[tuple[int, int, int, int]] = []
     for step in (*program.collect, *distribution.steps):
-        step_rows.append(_encode(program, distribution, step, strides, loop_rows))
+        step_rows.append(
+            _encode(program, distribution, step, strides, loop_rows, relay_places)
+        )
     places = [(0, 0)] * len(program.collect) + [
         (program.enter[owner], role)
         for owner, role in zip(distribution.owners, distribution.roles, strict=True)
@@ -181,20 +194,29 @@ def flatten(program: Program, distribution: Distribution) -> Instructions:
     if distribution.map_tensor != NONE:
         # The same maps as ordinary contractions, for a target that is not a function of the root.
         for number, step in enumerate((*program.collect, *distribution.steps)):
-            if step_rows[number][KIND] in (MAP, MAP_COLUMNS):
-                step_rows[number][FALLBACK] = len(step_rows)
-                step_rows.append([*_encode(program, None, step, strides, loop_rows), 0, 0])
+            row = step_rows[number]
+            if row[KIND] in (MAP, MAP_COLUMNS) and row[RELAY] == NONE:
+                row[FALLBACK] = len(step_rows)
+                step_rows.append([*_encode(program, None, step, strides, loop_rows, {}), 0, 0])
 
     belief = [NONE] * len(program.groups)
     stacked = {group.stacked: g for g, group in enumerate(program.groups)}
     for step in distribution.steps:
         if step.left in stacked:
             belief[stacked[step.left]] = step.right
+    map_at = {
+        relay.variable: relay_places[relay.tensor]
+        for relay in program.relays
+        if relay.target == distribution.target
+    }
     group_rows: list[tuple[int, ...]] = []
     leaf_rows: list[tuple[int, int]] = []
     for g, group in enumerate(program.groups):
         first = len(leaf_rows)
         leaf_rows += [(leaf.variable, leaf.row) for leaf in group.leaves]
+        axes = program.axes[belief[g]]
+        told = {distribution.target, program.root, *map_at} & set(axes)
+        carrier = distribution.target if distribution.target in told else min(told)
         group_rows.append(
             (
                 group.message,
@@ -204,6 +226,8 @@ def flatten(program: Program, distribution: Distribution) -> Instructions:
                 belief[g],
                 1 if group.narrow else group.rows,
                 sizes[group.message] if group.narrow else 1,
+                carrier,
+                map_at.get(carrier, NONE),
             )
         )
     target_group, target_row = NONE, 0
@@ -218,13 +242,14 @@ def flatten(program: Program, distribution: Distribution) -> Instructions:
         tensor_strides=_table([s for one in strides for s in one]),
         tensor_offset=_table(offset),
         tensor_space=_table(space),
-        steps=_table(step_rows, 11),
+        steps=_table(step_rows, 12),
         collect_steps=len(program.collect),
         loops=_table(loop_rows, 4),
         inputs=_table(copies, 3),
-        groups=_table(group_rows, 7),
+        groups=_table(group_rows, 9),
         leaves=_table(leaf_rows, 2),
         readings=_table(readings, 4),
+        relays=_table(relay_states),
         kernels=_table(
             [
                 (kernel.tensor, program.enter[kernel.tensor], program.leave[kernel.tensor])
@@ -265,10 +290,14 @@ def _longest(
     program: Program, steps: list[list[int]], loops: list[tuple[int, int, int, int]]
 ) -> int:
     longest = max((math.prod(program.shape(g.message)) for g in program.groups), default=1)
+    longest = max(longest, *program.extents)
     for step in steps:
         first, middle = step[LOOPS], step[LOOPS] + step[OUTER]
         for rows in (loops[first:middle], loops[middle : middle + step[SUMMED]]):
-            longest = max(longest, math.prod(program.extents[row[0]] for row in rows))
+            turns = math.prod(program.extents[row[0]] for row in rows)
+            longest = max(longest, turns)
+        if step[KIND] in (DOT, SUM, SUM_SCALED) and step[INNER] != NONE:
+            longest = max(longest, turns * program.extents[step[INNER]])
     return longest
 
 
@@ -340,6 +369,7 @@ def _encode(
     step: Contraction,
     strides: list[tuple[int, ...]],
     loop_rows: list[tuple[int, int, int, int]],
+    relay_places: dict[int, int],
 ) -> list[int]:
     """Choose the innermost axis of a contraction and write its loops."""
     axes = program.axes
@@ -353,23 +383,26 @@ def _encode(
     every = list(axes[left])
     if right != NONE:
         every += [a for a in axes[right] if a not in every]
-    if distribution is not None and right != NONE and right == distribution.map_tensor:
-        target, root = distribution.target, program.root
+    if distribution is not None and right != NONE and right in program.maps:
+        target, carrier = distribution.target, axes[right][0]
+        place = relay_places.get(right, NONE)
         first = len(loop_rows)
         last = axes[left][-1]
-        if last != root:
-            # Axes (root, group) to (target, group).
-            assert axes[left] == (root, last) and axes[step.out] == (target, last)
-            loop_rows.append((root, stride(step.out, target), stride(left, root), 0))
-            return [MAP_COLUMNS, step.out, left, right, first, 0, 1, last, NONE]
-        rest = [a for a in axes[left] if a != root]
-        outer = [a for a in rest if a in axes[step.out]]
-        summed = [a for a in rest if a not in axes[step.out]]
-        for a in (*outer, *summed):
-            loop_rows.append((a, stride(step.out, a), stride(left, a), 0))
-        # The root is the last axis of the table, the target the last of the result.
-        assert stride(left, root) == 1 and stride(step.out, target) == 1
-        return [MAP, step.out, left, right, first, len(outer), len(summed), root, NONE]
+        rest = [a for a in axes[left] if a != carrier]
+        if carrier in axes[step.out]:
+            pass  # an ordinary product
+        elif last == carrier and axes[step.out][-1] == target:
+            outer = [a for a in rest if a in axes[step.out]]
+            summed = [a for a in rest if a not in axes[step.out]]
+            for a in (*outer, *summed):
+                loop_rows.append((a, stride(step.out, a), stride(left, a), 0))
+            return [MAP, step.out, left, right, first, len(outer), len(summed), carrier, NONE,
+                    place]
+        elif axes[left] == (carrier, last) and axes[step.out] == (target, last):
+            loop_rows.append((carrier, stride(step.out, target), stride(left, carrier), 0))
+            return [MAP_COLUMNS, step.out, left, right, first, 0, 1, last, NONE, place]
+        elif place == NONE:
+            raise AssertionError("the root is the last axis of a table")
 
     def fit(axis: int) -> tuple[int, int, int]:
         run = [stride(t, axis) for t in (step.out, left, right)]
@@ -395,4 +428,4 @@ def _encode(
     first = len(loop_rows)
     for a in (*outer, *summed):
         loop_rows.append((a, stride(step.out, a), stride(left, a), stride(right, a)))
-    return [kind, step.out, left, right, first, len(outer), len(summed), inner, NONE]
+    return [kind, step.out, left, right, first, len(outer), len(summed), inner, NONE, NONE]

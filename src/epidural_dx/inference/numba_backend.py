@@ -16,6 +16,7 @@ import numba
 import numpy as np
 from numba import uint64
 
+from epidural_dx.inference.bank import LANES, Bank
 from epidural_dx.inference.evidence import OPEN, EvidenceRows
 from epidural_dx.inference.instructions import (
     ADD,
@@ -32,6 +33,7 @@ from epidural_dx.inference.instructions import (
     OUT,
     OUTER,
     OWNER,
+    RELAY,
     RIGHT,
     ROLE,
     SUM,
@@ -47,8 +49,11 @@ from epidural_dx.inference.network import FloatArray
 from epidural_dx.inference.numpy_backend import LOG_FLOOR, Outcome
 from epidural_dx.inference.plan import ADJOINT, READ, Distribution, Program
 
-#: Jobs that are worth a thread of their own.
-SMALLEST_PIECE = 32
+#: Blocks of jobs that are worth a thread of their own.
+SMALLEST_PIECE = 4
+
+#: From so many cases on, blocks of eight are faster than one case after the other.
+FEWEST_LANES = 4
 
 
 # Sums may be reordered and fused; infinities and NaN keep their meaning.
@@ -348,6 +353,7 @@ def run_jobs(  # type: ignore[no-untyped-def]
     groups,
     leaves,
     readings,
+    relays,
     kernels,
     variables,
     header,
@@ -670,8 +676,15 @@ def run_jobs(  # type: ignore[no-untyped-def]
                     continue
             elif state_here != 1:
                 continue
-            if step[KIND] >= MAP and not deterministic:
-                step = steps[step[FALLBACK]]
+            maps, map_shift = mapped, root_shift
+            if step[KIND] >= MAP:
+                if step[RELAY] >= 0:
+                    carrier = axes[pointer[step[RIGHT]]]
+                    maps, map_shift = relays, step[RELAY]
+                    if row[carrier] >= 0:
+                        map_shift += row[carrier]
+                elif not deterministic:
+                    step = steps[step[FALLBACK]]
             left, right = step[LEFT], step[RIGHT]
             a = table
             if where[left] == CLEAN:
@@ -684,8 +697,8 @@ def run_jobs(  # type: ignore[no-untyped-def]
                     b = clean
                 elif where[right] == WORK:
                     b = work
-            _step(step, loops, extents, base, a, b, work, stores, scratch, mapped,
-                  root_shift, k_target)
+            _step(step, loops, extents, base, a, b, work, stores, scratch, maps,
+                  map_shift, k_target)
         for r in range(readings.shape[0]):
             # Answers with the axes (variable or group, target).
             if hidden[readings[r, 3]] != 0:
@@ -767,11 +780,13 @@ def run_jobs(  # type: ignore[no-untyped-def]
                         for m in range(pointer[message], pointer[message + 1]):
                             if axes[m] == axis:
                                 parent += digit * strides[m]
-                        if axis == target or axis == root:
+                        if axis == groups[g, 7]:
                             along = digit
                             if row[axis] >= 0 and variables[axis, 1] >= 0:
                                 along = row[axis]
-                            if axis == target:
+                            if groups[g, 8] >= 0:
+                                along = relays[groups[g, 8] + along]
+                            if axis != root or target == root:
                                 along += 1 << 40
                     mass = source[at]
                     if mass == 0.0:
@@ -875,6 +890,24 @@ class Prepared(NamedTuple):
     complete: bool
 
 
+class Workspace(NamedTuple):
+    """Room of one thread for blocks of jobs.
+
+    Parameters
+    ----------
+    work, scratch, stores
+        As `run_blocks` wants them.
+    table, bank
+        Packed tables with lanes, and the bank whose undrawn cells they hold.
+    """
+
+    work: FloatArray
+    scratch: FloatArray
+    stores: IntArray
+    table: FloatArray
+    bank: Bank | None
+
+
 class NumbaProgram:
     """A program with one of its distribute passes, ready to run.
 
@@ -884,11 +917,14 @@ class NumbaProgram:
         The compiled program.
     distribution
         The distribute pass.
+    number
+        Number of the program in its plan.
     """
 
-    def __init__(self, program: Program, distribution: Distribution) -> None:
+    def __init__(self, program: Program, distribution: Distribution, number: int = 0) -> None:
         self.program = program
         self.distribution = distribution
+        self.number = number
         self.instructions = flatten(program, distribution)
         code = self.instructions
         self._code = (
@@ -904,11 +940,14 @@ class NumbaProgram:
             code.groups,
             code.leaves,
             code.readings,
+            code.relays,
             code.kernels,
             code.variables,
             code.header,
         )
         self._local = threading.local()
+        # Workspaces for blocks of jobs that no thread uses at the moment.
+        self._spare: list[Workspace] = []
         # By identity of the tables; an entry holds its tables, so that the identity stays theirs.
         self._kept: dict[int, Prepared] = {}
 
@@ -944,6 +983,7 @@ class NumbaProgram:
         else:
             stacked = stacked.reshape(-1, k_root, group.rows)
         table = stacked[:, :, first : first + k_target]
+        # With draws of its own the table is no function (its shared cells are zero).
         states = table[0].argmax(axis=1)
         if np.array_equal(
             table, np.broadcast_to(np.eye(k_target)[states], table.shape)
@@ -982,6 +1022,7 @@ class NumbaProgram:
         values: list[FloatArray | None] = [None] * len(program.axes)
         sources = [(one.tensor, tables[0]) for one in program.inputs]
         sources += [(group.stacked, tables[0]) for group in program.groups]
+        sources += [(relay.tensor, tables[0]) for relay in program.relays]
         sources += [(group.message, clean) for group in program.groups]
         sources += [(step.out, clean) for step in program.collect]
         for t, source in sources:
@@ -1040,6 +1081,7 @@ class NumbaProgram:
         self,
         evidence: EvidenceRows,
         tables: FloatArray,
+        bank: Bank | None,
         want: frozenset[str],
         threads: int,
     ) -> Outcome:
@@ -1050,7 +1092,9 @@ class NumbaProgram:
         evidence
             The cases.
         tables
-            Packed tables, shape (draws, cells).
+            Packed tables, shape (1, cells); not used with a bank.
+        bank
+            Parameter draws.
         want
             Answers to keep, as in `Engine.run`; none runs the collect pass only.
         threads
@@ -1061,8 +1105,8 @@ class NumbaProgram:
         Outcome
             With job = case * draws + draw.
         """
-        ready = self._prepare(tables, bool(want))
-        jobs = evidence.rows * tables.shape[0]
+        draws = 0 if bank is None else bank.draws
+        jobs = evidence.rows * max(draws, 1)
         soft = np.zeros((0, 0))
         if evidence.soft:
             soft = np.ones((evidence.rows, self.program.row_count))
@@ -1070,19 +1114,12 @@ class NumbaProgram:
                 start = self.program.rows[v]
                 soft[:, start : start + weights.shape[1]] = weights
         outputs = self._outputs(jobs, want, not want)
-        nothing = np.zeros(0)
         states = np.ascontiguousarray(evidence.states)
-        pieces = max(1, min(threads, jobs // SMALLEST_PIECE))
-
-        def work(piece: int) -> None:
-            first, last = jobs * piece // pieces, jobs * (piece + 1) // pieces
-            self._call(ready, states, soft, first, last, bool(want), outputs, nothing)
-
-        if pieces == 1:
-            work(0)
+        if bank is None and jobs < FEWEST_LANES:
+            ready = self._prepare(tables, bool(want))
+            self._call(ready, states, soft, 0, jobs, bool(want), outputs, np.zeros(0))
         else:
-            with ThreadPoolExecutor(pieces) as pool:
-                list(pool.map(work, range(pieces)))
+            self._run_blocks(states, soft, tables, bank, bool(want), outputs, threads)
         log_evidence, trust, root, target, marginals, joints, information = outputs
         return Outcome(
             log_evidence,
@@ -1095,9 +1132,89 @@ class NumbaProgram:
             information if "information" in want else None,
         )
 
+    def _run_blocks(
+        self,
+        states: IntArray,
+        soft: FloatArray,
+        tables: FloatArray,
+        bank: Bank | None,
+        distribute: bool,
+        outputs: list[FloatArray],
+        threads: int,
+    ) -> None:
+        """Run many jobs, eight at a time."""
+        from epidural_dx.inference.numba_lanes import run_blocks
+
+        cells: IntArray = np.zeros(0, dtype=np.int64)
+        sources = cells
+        drawn = np.zeros((0, 0, LANES))
+        clean = np.zeros(0)
+        usable = np.zeros(len(self.program.kernels), dtype=np.int64)
+        draws = 0
+        if bank is None:
+            ready = self._prepare(tables, distribute)
+            mapped, usable, clean = ready.mapped, ready.usable, ready.clean
+            order = self._similar_together(states)
+            blocks = -(-len(order) // LANES)
+        else:
+            cells, sources = bank.cells[self.number], bank.sources[self.number]
+            drawn, draws = bank.values, bank.draws
+            mapped = self._function_of_root(bank.shared[self.number][None])
+            order = np.arange(len(states))
+            blocks = len(states) * drawn.shape[0]
+        pieces = max(1, min(threads, blocks // SMALLEST_PIECE))
+
+        def work(piece: int) -> None:
+            space = self._take_workspace(bank)
+            table = tables[0] if bank is None else space.table
+            run_blocks(
+                *self._code, mapped, usable, table, clean, drawn, cells, sources, draws, order,
+                states, soft, self.instructions.collect_steps, blocks * piece // pieces,
+                blocks * (piece + 1) // pieces, distribute, space.work, space.scratch,
+                space.stores, *outputs,
+            )
+            self._spare.append(space)
+
+        if pieces == 1:
+            work(0)
+        else:
+            with ThreadPoolExecutor(pieces) as pool:
+                list(pool.map(work, range(pieces)))
+
+    def _similar_together(self, states: IntArray) -> IntArray:
+        """Order cases so that neighbours share evidence on inner variables, which slices tables."""
+        inner = [v for v, home in enumerate(self.program.home) if home >= 0]
+        often = np.count_nonzero(states[:, inner] >= 0, axis=0)
+        # The last key of a lexical sort counts most.
+        keys = [inner[i] for i in np.argsort(often, kind="stable")[-6:] if often[i]]
+        if not keys or len(states) <= LANES:
+            return np.arange(len(states))
+        return np.lexsort([states[:, v] for v in keys]).astype(np.int64)
+
+    def _take_workspace(self, bank: Bank | None) -> Workspace:
+        """Return a workspace for blocks of jobs that no other thread uses."""
+        code = self.instructions
+        try:
+            space = self._spare.pop()
+        except IndexError:
+            size = max(self.program.row_count * LANES, code.longest)
+            space = Workspace(
+                np.zeros(code.workspace * LANES),
+                np.zeros(3 * size),
+                np.zeros((2, code.longest, 3), dtype=np.int64),
+                np.zeros(0),
+                None,
+            )
+        if bank is not None and space.bank is not bank:
+            table = np.repeat(bank.shared[self.number], LANES)
+            space = space._replace(table=table, bank=bank)
+        return space
+
     def __getstate__(self) -> dict[str, object]:
         """Leave out what belongs to this process."""
-        return {"program": self.program, "distribution": self.distribution}
+        return {
+            "program": self.program, "distribution": self.distribution, "number": self.number
+        }
 
     def __setstate__(self, state: dict[str, object]) -> None:
         """Flatten again."""

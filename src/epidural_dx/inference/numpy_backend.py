@@ -209,6 +209,8 @@ class NumpyProgram:
         sliced = [one.tensor for one in program.inputs] + [step.out for step in program.collect]
         sliced += [t for group in program.groups for t in (group.message, group.stacked)]
         sliced += [kernel.table for kernel in program.kernels]
+        for relay in program.relays:
+            self._with_axis.setdefault(relay.variable, []).append((relay.tensor, (slice(None),)))
         for t in sliced:
             for position, a in enumerate(program.axes[t]):
                 leading = (slice(None),) * (position + 1)
@@ -331,6 +333,7 @@ class NumpyProgram:
         entered = self._enter(tables)
         sources = [(one.tensor, one.offset) for one in program.inputs]
         sources += [(group.stacked, group.offset) for group in program.groups]
+        sources += [(relay.tensor, relay.offset) for relay in program.relays]
         for tensor, offset in sources:
             shape = program.shape(tensor)
             size = math.prod(shape)
@@ -656,7 +659,7 @@ class NumpyProgram:
             names = {a: _LETTERS[i] for i, a in enumerate(axes)}
             parents = "".join(names[a] for a in program.axes[group.message])
             everything = "".join(names[a] for a in axes)
-            carried = target if target in axes else program.root
+            carried = self._carrier(target, axes)
             block: FloatArray = np.einsum(
                 f"Z{parents}z,Z{everything},Zz->Z{names[carried]}z",
                 self._leave(rows),
@@ -664,7 +667,7 @@ class NumpyProgram:
                 got.weights[v],
             )
             if carried != target:
-                conditional = got.values[distribution.map_tensor]
+                conditional = got.values[self._map(distribution, carried)]
                 assert conditional is not None
                 block = np.matmul(np.swapaxes(self._leave(conditional), 1, 2), block)
             scaled = _divide(block, block.sum(axis=(1, 2))[:, None, None])
@@ -674,6 +677,20 @@ class NumpyProgram:
                 joint[:, here : here + 1, start : start + k] = scaled
             else:
                 joint[:, :, start : start + k] = scaled
+
+    def _carrier(self, target: int, axes: tuple[int, ...]) -> int:
+        """Return the axis that tells the target."""
+        if target in axes:
+            return target
+        relays = {relay.variable for relay in self.program.relays if relay.target == target}
+        return min({self.program.root, *relays} & set(axes))
+
+    def _map(self, distribution: Distribution, carrier: int) -> int:
+        """Return the tensor that maps the root or a relay to the target."""
+        for relay in self.program.relays:
+            if (relay.variable, relay.target) == (carrier, distribution.target):
+                return relay.tensor
+        return distribution.map_tensor
 
     @staticmethod
     def _states_last(group: LeafGroup, values: list[FloatArray | None]) -> FloatArray:

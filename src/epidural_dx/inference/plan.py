@@ -13,6 +13,8 @@ and its adjoint is the joint distribution of the target and the axes of that tab
 * the target axis is carried only where the root is not an axis already. A target that is a leaf
   child of the root (a coarser version of it) replaces the root as soon as the root would have to
   be carried along, so coarse targets cost less than fine ones;
+* a variable that such a target is a function of, by the zeros of its table given the root, is a
+  *relay*: a table that has the relay as an axis carries neither root nor target along;
 * evidence on an inner variable shortens its axis to one state, in whatever table it occurs. A
   table that has seen no evidence below it is the same in every query and is kept.
 
@@ -72,7 +74,7 @@ class FactorInput:
     tensor
         Number of the tensor.
     factor
-        Number of the factor, or -1 for a table of ones.
+        Number of the factor, or -1 for a table of ones or the map of a relay.
     permutation
         ``tensor = factor.table.transpose(permutation)``.
     offset
@@ -83,6 +85,35 @@ class FactorInput:
     factor: int
     permutation: tuple[int, ...]
     offset: int
+
+
+@dataclass(frozen=True)
+class Relay:
+    """A variable of which a carried target is a function.
+
+    Parameters
+    ----------
+    variable
+        The relay. Its table has the root as only parent, or shares a potential with it.
+    target
+        The target.
+    tensor
+        Its map: 1 where the state of the relay allows the state of the target, axes
+        (relay, target).
+    states
+        The state of the target for every state of the relay.
+    offset
+        Where the map lies in the packed tables.
+    factors
+        The factors whose zeros make it a function: draws must keep them.
+    """
+
+    variable: int
+    target: int
+    tensor: int
+    states: tuple[int, ...]
+    offset: int
+    factors: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -260,6 +291,8 @@ class Program:
         of its subtree: the tensors below it are those with ``enter[t] < enter < leave[t]``.
     kernels
         Shortcuts for subtrees without evidence, outer ones first.
+    relays
+        Variables that targets are functions of.
     """
 
     root: int
@@ -281,6 +314,7 @@ class Program:
     enter: tuple[int, ...]
     leave: tuple[int, ...]
     kernels: tuple[Kernel, ...]
+    relays: tuple[Relay, ...]
 
     def distribution(self, target: int) -> Distribution:
         """Return the distribute pass that carries `target`."""
@@ -312,8 +346,15 @@ class Program:
 
     @cached_property
     def maps(self) -> frozenset[int]:
-        """Tensors that map the root to a target."""
-        return frozenset(d.map_tensor for d in self.distributions)
+        """Tensors that map the root or a relay to a target."""
+        return frozenset(d.map_tensor for d in self.distributions) | frozenset(
+            relay.tensor for relay in self.relays
+        )
+
+    @cached_property
+    def relay_variables(self) -> frozenset[int]:
+        """Variables that are relays of some target."""
+        return frozenset(relay.variable for relay in self.relays)
 
     def multiply_adds(self, target: int | None, observed: Iterable[int] = ()) -> int:
         """Return the multiply-adds of a query without any caching; see `step_size` for zeros.
@@ -373,6 +414,10 @@ class Program:
             size = math.prod(table.shape[1:])
             block = packed[:, factor_input.offset : factor_input.offset + size]
             block[...] = table.reshape(table.shape[0], size)
+        for relay in self.relays:
+            size = len(relay.states) * self.extents[relay.target]
+            one_hot = np.eye(self.extents[relay.target])[list(relay.states)]
+            packed[:, relay.offset : relay.offset + size] = one_hot.ravel()
         for group in self.groups:
             shape = self.shape(group.stacked)
             size = math.prod(shape)
@@ -598,6 +643,43 @@ def _leaf_parents(network: Network) -> dict[int, tuple[int, ...]]:
     }
 
 
+def _functions_of(
+    network: Network, root: int, targets: Sequence[int]
+) -> dict[tuple[int, int], tuple[tuple[int, ...], tuple[int, int]]]:
+    """Find the variables that targets are functions of, given the zeros of two tables.
+
+    Returns
+    -------
+    dict
+        For (variable, target) the state of the target for every state of the variable, and the
+        numbers of the two factors: P(target | root), and that of the variable and the root.
+    """
+    found: dict[tuple[int, int], tuple[tuple[int, ...], tuple[int, int]]] = {}
+    leaves = _leaf_parents(network)
+    for target in targets:
+        if target == root:
+            continue
+        own = next(n for n, f in enumerate(network.factors) if f.child == target)
+        possible = network.factors[own].table > 0
+        if not (possible.sum(axis=1) == 1).all():
+            continue
+        state = possible.argmax(axis=1)
+        for number, factor in enumerate(network.factors):
+            if len(factor.variables) != 2 or root not in factor.variables or number == own:
+                continue
+            v = next(x for x in factor.variables if x != root)
+            if v in leaves or (v, target) in found:
+                continue
+            table = factor.table if factor.variables[0] == root else factor.table.T
+            # (states of the variable, states of the target): which pairs can occur.
+            pairs = (table > 0).T.astype(int) @ possible.astype(int) > 0
+            if (pairs.sum(axis=1) > 1).any():
+                continue
+            chosen = [int(state[np.flatnonzero(c)[0]]) if c.any() else 0 for c in table.T > 0]
+            found[v, target] = (tuple(chosen), (own, number))
+    return found
+
+
 def _compile_program(
     network: Network,
     root: int,
@@ -678,10 +760,14 @@ class _Builder:
         # Axes are sorted by this position everywhere: usually observed ones first (what is touched
         # then stays together), then by elimination, the root, a carried target, and the stacked
         # states of a group. So inner loops run along the last of these in every operand.
-        self.position: dict[int, int] = {v: i for i, v in enumerate(order)}
+        self.position: dict[int, float] = {v: i for i, v in enumerate(order)}
         for v in usually_observed:
             if v in self.position:
                 self.position[v] -= len(order)
+        # A relay is carried as the root is: it comes right before it.
+        self.functions = _functions_of(network, root, targets)
+        for v in {v for v, _ in self.functions}:
+            self.position[v] = len(order) - 0.5
         self.position[root] = len(order)
         for i, target in enumerate(targets):
             self.position.setdefault(target, len(order) + 1 + i)
@@ -694,6 +780,7 @@ class _Builder:
         self.varying: list[bool] = []
         self.density: dict[int, float] = {}
         self.collect: list[Contraction] = []
+        self._carriers: dict[int, frozenset[int]] = {}
         self.cells = 0
 
     # -- small pieces -------------------------------------------------------------------------
@@ -742,6 +829,14 @@ class _Builder:
                 tensor = self.tensor((v,))
                 self.inputs.append(FactorInput(tensor, NONE, (0,), self.cells))
                 self.cells += self.extents[v]
+        self.relays: list[Relay] = []
+        self.map_of: dict[tuple[int, int], int] = {}
+        for (v, target), (states, factors) in self.functions.items():
+            tensor = self.tensor((v, target))
+            self.density[tensor] = 1.0 / self.extents[target]
+            self.relays.append(Relay(v, target, tensor, states, self.cells, factors))
+            self.map_of[v, target] = tensor
+            self.cells += self.extents[v] * self.extents[target]
         for parents in sorted(members):
             axis = len(self.extents)
             leaves: list[Leaf] = []
@@ -861,8 +956,16 @@ class _Builder:
 
     def span(self, t: int, target: int) -> float:
         """Return the size of a collect-pass tensor that carries a target."""
-        extra = () if self.root in self.axes[t] else (target,)
+        extra = (target,) if self.carriers(target).isdisjoint(self.axes[t]) else ()
         return self.size((*self.axes[t], *extra))
+
+    def carriers(self, target: int) -> frozenset[int]:
+        """Return the variables that a target is a function of: the root, relays, itself."""
+        found = self._carriers.get(target)
+        if found is None:
+            relays = {v for v, t in self.functions if t == target}
+            found = self._carriers[target] = frozenset({self.root, target, *relays})
+        return found
 
     def place_readings(self, total: int) -> None:
         """Decide at which tensor every inner variable is read, and number the tree."""
@@ -983,8 +1086,9 @@ class _Builder:
                 continue
             span = self.span(t, target)
             cost = span + span * columns + TURN * span + 2 * STEP
-            if self.root in self.axes[t] and target != self.root:
-                cost += self.size((self.root,)) * (columns + TURN) + STEP
+            held = self.carriers(target) & set(self.axes[t])
+            if held and target != self.root:
+                cost += min(self.size((v,)) for v in held) * (columns + TURN) + STEP
             if below[t] - cost > saving[t]:
                 saving[t] = below[t] - cost
                 chosen.append(t)
@@ -1013,12 +1117,17 @@ class _Builder:
             table = next(f.table for f in self.network.factors if f.child == target)
             if (np.count_nonzero(table, axis=1) == 1).all():
                 self.density[map_tensor] = 1.0 / table.shape[1]
-        carried = {self.root, target}
+        carriers = self.carriers(target)
 
         def emit(left: int, right: int, keep: set[int], owner: int, role: int) -> int:
+            """Contract to the axes in `keep`, and to something that tells the target."""
             axes = set(self.axes[left])
             if right != NONE:
                 axes |= set(self.axes[right])
+            told = carriers & axes
+            if told and carriers.isdisjoint(keep):
+                best = target if target in told else min(told, key=lambda v: (self.extents[v], v))
+                keep = keep | {best}
             out = self.tensor(axes & keep)
             steps.append(Contraction(out, left, right))
             owners.append(owner)
@@ -1026,10 +1135,13 @@ class _Builder:
             return out
 
         def to_target(tensor: int, owner: int, keep: set[int], role: int) -> int:
-            """Replace the carried root by the carried target where the root is not needed."""
-            if map_tensor == NONE or self.root not in self.axes[tensor] or self.root in keep:
+            """Replace a carried root or relay by the target where neither is an axis in `keep`."""
+            told = carriers & set(self.axes[tensor])
+            if not carriers.isdisjoint(keep) or told <= {target}:
                 return tensor
-            return emit(tensor, map_tensor, keep | {target}, owner, role)
+            (carrier,) = told
+            by = map_tensor if carrier == self.root else self.map_of[carrier, target]
+            return emit(tensor, by, keep | {target}, owner, role)
 
         adjoint: dict[int, int] = {total: NONE}
         group_of = {group.message: g for g, group in enumerate(self.groups)}
@@ -1041,31 +1153,32 @@ class _Builder:
                 axis = self.axes[kernel.table][-1]
                 belief = t
                 if adjoint[t] != NONE:
-                    belief = emit(adjoint[t], t, set(self.axes[t]) | carried, t, KERNEL)
-                answer = emit(kernel.table, belief, {axis} | carried, t, KERNEL)
+                    belief = emit(adjoint[t], t, set(self.axes[t]), t, KERNEL)
+                answer = emit(kernel.table, belief, {axis}, t, KERNEL)
                 kernel_answers[t] = to_target(answer, t, {axis}, KERNEL)
             belief = NONE
             if t in group_of:
                 g = group_of[t]
                 group = self.groups[g]
-                everything = set(self.axes[t]) | carried
                 belief = t
                 if adjoint[t] != NONE:
-                    belief = emit(adjoint[t], t, everything, t, READ)
+                    belief = emit(adjoint[t], t, set(self.axes[t]), t, READ)
                 axis = self.axes[group.stacked][0 if group.narrow else -1]
-                answer = emit(group.stacked, belief, {axis} | carried, t, READ)
+                answer = emit(group.stacked, belief, {axis}, t, READ)
                 answer = to_target(answer, t, {axis}, READ)
                 readings.append(Reading(answer, self.group_rows[g], group=g))
                 reading_owners.append(t)
             for v in self.reads.get(t, ()):
-                keep = {v} | carried
                 if belief != NONE:
-                    answer = emit(belief, NONE, keep, t, READ)
+                    answer = emit(belief, NONE, {v}, t, READ)
                 elif adjoint[t] != NONE:
-                    answer = emit(adjoint[t], t, keep, t, READ)
+                    answer = emit(adjoint[t], t, {v}, t, READ)
                 else:
-                    answer = emit(t, NONE, keep, t, READ)
-                answer = to_target(answer, t, {v}, READ)
+                    answer = emit(t, NONE, {v}, t, READ)
+                if v in carriers and v != self.root:
+                    answer = emit(answer, self.map_of[v, target], {v, target}, t, READ)
+                else:
+                    answer = to_target(answer, t, {v}, READ)
                 readings.append(Reading(answer, self.rows[v], variable=v))
                 reading_owners.append(t)
 
@@ -1077,17 +1190,17 @@ class _Builder:
             for t, other in ((step.left, step.right), (step.right, step.left)):
                 if t == NONE or t not in self.needed:
                     continue
-                keep = set(self.axes[t]) | carried
+                keep = set(self.axes[t])
                 operands = [x for x in (above, other) if x != NONE]
                 if not operands:
                     adjoint[t] = NONE
-                elif len(operands) == 1 and set(self.axes[operands[0]]) <= keep:
+                elif len(operands) == 1 and set(self.axes[operands[0]]) <= keep | {target}:
                     adjoint[t] = operands[0]
                 else:
                     second = operands[1] if len(operands) == 2 else NONE
                     adjoint[t] = emit(operands[0], second, keep, t, ADJOINT)
                 if adjoint[t] != NONE:
-                    adjoint[t] = to_target(adjoint[t], t, set(self.axes[t]), ADJOINT)
+                    adjoint[t] = to_target(adjoint[t], t, keep, ADJOINT)
                 read(t)
         return Distribution(
             target=target,
@@ -1139,4 +1252,5 @@ class _Builder:
             enter=tuple(self.enter.get(t, NONE) for t in range(count)),
             leave=tuple(self.leave.get(t, NONE) for t in range(count)),
             kernels=tuple(kernels),
+            relays=tuple(self.relays),
         )

@@ -187,7 +187,7 @@ class TableBuilder:
         return formulas.binary(column)
 
     def _make_reported(self, node: Node) -> Array:
-        """Make an exposure as patients report it: true ones seldom missed, and a level of false ones.
+        """Make an exposure as patients report it: true ones seldom missed, some false ones.
 
         The false level is the mean of the pooled columns of lesions that the exposure does not
         cause.

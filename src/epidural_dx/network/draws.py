@@ -91,7 +91,7 @@ def draw_parameters(
 
 
 def _log_sd(key: ColumnKey, pooled: Pooled, settings: Settings) -> Array:
-    """Standard deviation of the logarithm of every state's weight, shape (states,)."""
+    """Return the standard deviation of the logarithm of every state's weight, shape (states,)."""
     cap = settings.prevalence_log_sd if key[3].startswith("prevalence:") else settings.log_sd_cap
     return np.minimum(np.sqrt(np.log1p(1 / np.maximum(pooled.alpha, 1e-300))), cap)
 

@@ -262,7 +262,7 @@ class _Fit:
         )
 
     def _sex_factor(self, m: Mechanism) -> Array:
-        """Return the published share of women and men among the cause's patients, over an even population."""
+        """Return the share of women and men among the cause's patients over an even one."""
         literature = self.parameters.literature
         names = self.states("sex")
         position = {s: i for i, s in enumerate(names)}

@@ -1,0 +1,842 @@
+"""Run the instructions of a program for eight jobs at a time: batches and parameter draws.
+
+Every cell of the workspace is eight numbers side by side, one for each job of a block (*lanes*).
+So every multiply-add is a vector instruction however short the axes of the tables are, and the
+bookkeeping of a step is paid once for eight jobs. Tables and everything without evidence are the
+same for all jobs of a batch and stay single numbers; with parameter draws the tables have lanes.
+
+Hard evidence that all jobs of a block share slices tables as in the interpreter for single jobs
+(batches are sorted so that this happens often); other evidence on inner variables becomes
+likelihoods. Needs no lock and starts no threads.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba import uint64
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from epidural_dx.inference.bank import LANES
+from epidural_dx.inference.instructions import (
+    ADD,
+    AXPY,
+    CLEAN,
+    DOT,
+    FALLBACK,
+    INNER,
+    KIND,
+    LEFT,
+    LOOPS,
+    MAP,
+    MULTIPLY,
+    OUT,
+    OUTER,
+    OWNER,
+    RELAY,
+    RIGHT,
+    ROLE,
+    SUM,
+    SUMMED,
+    TABLES,
+    WORK,
+)
+from epidural_dx.inference.numba_backend import _log_terms, _offsets
+from epidural_dx.inference.plan import ADJOINT, READ
+
+_jit = numba.njit(
+    cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"}, error_model="numpy"
+)
+_FUSED = ("contract",)
+
+
+def _sum_of_products(left_wide: bool, right_wide: bool | None, add: bool) -> Any:
+    """Make the innermost operation, as vector code.
+
+    ``out[at] (+)= sum_s left[l0 + turns[s, 1]] * right[r0 + turns[s, 2]]`` for all lanes. A wide
+    operand has lanes, another is the same number in each; None leaves the right operand out.
+    """
+
+    @intrinsic  # type: ignore[misc]
+    def kernel(  # type: ignore[no-untyped-def]
+        _context, out, at, left, left0, right, right0, turns, count
+    ):
+        signature = types.void(out, at, left, left0, right, right0, turns, count)
+
+        def generate(context, builder, _signature, arguments):  # type: ignore[no-untyped-def]
+            double, word = ir.DoubleType(), ir.IntType(64)
+            vector = ir.VectorType(double, LANES)
+            lanes = ir.Constant(word, LANES)
+
+            def data(value, kind):  # type: ignore[no-untyped-def]
+                return context.make_array(kind)(context, builder, value).data
+
+            def block(pointer, cell):  # type: ignore[no-untyped-def]
+                place = builder.gep(pointer, [builder.mul(cell, lanes)])
+                return builder.bitcast(place, ir.PointerType(vector))
+
+            def load(pointer, cell, wide):  # type: ignore[no-untyped-def]
+                if wide:
+                    value = builder.load(block(pointer, cell))
+                    value.align = 8
+                    return value
+                nothing = ir.Constant(vector, ir.Undefined)
+                number = builder.load(builder.gep(pointer, [cell]))
+                first = builder.insert_element(
+                    nothing, number, ir.Constant(ir.IntType(32), 0)
+                )
+                zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
+                return builder.shuffle_vector(first, nothing, zeros)
+
+            out_data = data(arguments[0], out)
+            left_data, right_data = data(arguments[2], left), data(arguments[4], right)
+            turn_data = data(arguments[6], turns)
+            target = block(out_data, arguments[1])
+            total = cgutils.alloca_once(builder, vector)
+            if add:
+                before = builder.load(target)
+                before.align = 8
+            else:
+                before = ir.Constant(vector, [0.0] * LANES)
+            builder.store(before, total)
+            with cgutils.for_range(builder, arguments[7], intp=word) as loop:
+                row = builder.mul(loop.index, ir.Constant(word, 3))
+
+                def turn(column):  # type: ignore[no-untyped-def]
+                    place = builder.add(row, ir.Constant(word, column))  # noqa: B023
+                    return builder.load(builder.gep(turn_data, [place]))
+
+                term = load(left_data, builder.add(arguments[3], turn(1)), left_wide)
+                if right_wide is not None:
+                    other = load(right_data, builder.add(arguments[5], turn(2)), right_wide)
+                    term = builder.fmul(term, other, flags=_FUSED)
+                builder.store(builder.fadd(builder.load(total), term, flags=_FUSED), total)
+            builder.store(builder.load(total), target).align = 8
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return kernel
+
+
+_wide_wide = _sum_of_products(True, True, False)
+_wide_narrow = _sum_of_products(True, False, False)
+_narrow_wide = _sum_of_products(False, True, False)
+_narrow_narrow = _sum_of_products(False, False, False)
+_sum_wide = _sum_of_products(True, None, False)
+_sum_narrow = _sum_of_products(False, None, False)
+_add_wide = _sum_of_products(True, None, True)
+_add_narrow = _sum_of_products(False, None, True)
+
+
+@_jit
+def _append(store, n, k, s0, s1, s2):  # type: ignore[no-untyped-def]
+    """Add an innermost loop to a list of offsets; return the new length."""
+    for i in range(n - 1, -1, -1):
+        b0, b1, b2 = store[i, 0], store[i, 1], store[i, 2]
+        for j in range(k - 1, -1, -1):
+            store[i * k + j, 0] = b0 + j * s0
+            store[i * k + j, 1] = b1 + j * s1
+            store[i * k + j, 2] = b2 + j * s2
+    return n * k
+
+
+@_jit
+def _step(  # type: ignore[no-untyped-def]
+    step, loops, extents, base, left, left_wide, right, right_wide, work, stores, one, maps,
+    map_shift, k_target,
+):
+    """Run one contraction for all lanes."""
+    kind = step[KIND]
+    outer_first = step[LOOPS]
+    outer_last = outer_first + step[OUTER]
+    sum_last = outer_last + step[SUMMED]
+    inner = step[INNER]
+    length = 1
+    if inner >= 0:
+        length = extents[inner]
+    if kind == AXPY or kind == ADD:
+        while outer_last > outer_first:
+            r = outer_last - 1
+            k = extents[loops[r, 0]]
+            if k > 1 and (loops[r, 1] != length or loops[r, 2] != length or loops[r, 3] != 0):
+                break
+            length *= k
+            outer_last -= 1
+    elif kind == MULTIPLY:
+        while outer_last > outer_first:
+            r = outer_last - 1
+            k = extents[loops[r, 0]]
+            if k > 1 and (loops[r, 1] != length or loops[r, 2] != length or loops[r, 3] != length):
+                break
+            length *= k
+            outer_last -= 1
+    outer_turns, turns = stores[0], stores[1]
+    outer = _offsets(loops, outer_first, outer_last, extents, outer_turns)
+    count = _offsets(loops, step[LOOPS] + step[OUTER], sum_last, extents, turns)
+    out0 = base[step[OUT]]
+    left0 = base[step[LEFT]]
+    right0 = np.int64(0)
+    if step[RIGHT] >= 0:
+        right0 = base[step[RIGHT]]
+    if kind == MAP:
+        for o in range(outer):
+            oo = out0 + outer_turns[o, 0]
+            for i in range(k_target * LANES):
+                work[uint64(oo * LANES + i)] = 0.0
+            lo = left0 + outer_turns[o, 1]
+            for s in range(count):
+                p = lo + turns[s, 1]
+                for e in range(length):
+                    at = oo + maps[map_shift + e]
+                    if left_wide:
+                        _add_wide(work, at, left, p + e, left, p, one, np.int64(1))
+                    else:
+                        _add_narrow(work, at, left, p + e, left, p, one, np.int64(1))
+        return
+    if kind > MAP:
+        stride_out, stride_left = loops[outer_first, 1], loops[outer_first, 2]
+        for t in range(k_target):
+            oo = (out0 + t * stride_out) * LANES
+            for i in range(length * LANES):
+                work[uint64(oo + i)] = 0.0
+        for e in range(extents[loops[outer_first, 0]]):
+            oo = out0 + maps[map_shift + e] * stride_out
+            lo = left0 + e * stride_left
+            if left_wide:
+                a, b = uint64(oo * LANES), uint64(lo * LANES)
+                for i in range(uint64(length * LANES)):
+                    work[a + i] += left[b + i]
+            else:
+                for i in range(length):
+                    _add_narrow(work, oo + i, left, lo + i, left, lo, one, np.int64(1))
+        return
+    # How far the operands move along the inner axis when it stays in the result.
+    step_out, step_right = np.int64(1), np.int64(0)
+    if kind == MULTIPLY:
+        step_right = np.int64(1)
+    elif kind != AXPY and kind != ADD:
+        step_out = np.int64(0)
+        if inner >= 0:
+            count = _append(turns, count, length, 0, 1, 1 if kind == DOT else 0)
+        length = 1
+    single = step[RIGHT] < 0
+    if kind == MULTIPLY and count == 1 and left_wide and right_wide:
+        for o in range(outer):
+            a = uint64((out0 + outer_turns[o, 0]) * LANES)
+            b = uint64((left0 + outer_turns[o, 1] + turns[0, 1]) * LANES)
+            c = uint64((right0 + outer_turns[o, 2] + turns[0, 2]) * LANES)
+            for i in range(uint64(length * LANES)):
+                work[a + i] = left[b + i] * right[c + i]
+        return
+    for o in range(outer):
+        oo = out0 + outer_turns[o, 0]
+        lo = left0 + outer_turns[o, 1]
+        ro = right0 + outer_turns[o, 2]
+        if single:
+            if left_wide:
+                for i in range(length):
+                    _sum_wide(work, oo + i * step_out, left, lo + i, left, ro, turns, count)
+            else:
+                for i in range(length):
+                    _sum_narrow(work, oo + i * step_out, left, lo + i, left, ro, turns, count)
+        elif left_wide and right_wide:
+            for i in range(length):
+                _wide_wide(work, oo + i * step_out, left, lo + i, right, ro + i * step_right,
+                           turns, count)
+        elif left_wide:
+            for i in range(length):
+                _wide_narrow(work, oo + i * step_out, left, lo + i, right, ro + i * step_right,
+                             turns, count)
+        elif right_wide:
+            for i in range(length):
+                _narrow_wide(work, oo + i * step_out, left, lo + i, right, ro + i * step_right,
+                             turns, count)
+        else:
+            for i in range(length):
+                _narrow_narrow(work, oo + i * step_out, left, lo + i, right, ro + i * step_right,
+                               turns, count)
+
+
+@_jit
+def run_blocks(  # type: ignore[no-untyped-def]
+    extents_full,
+    pointer,
+    axes,
+    strides,
+    offset,
+    space,
+    steps,
+    loops,
+    inputs,
+    groups,
+    leaves,
+    readings,
+    relays,
+    kernels,
+    variables,
+    header,
+    mapped,
+    usable,
+    table,
+    clean,
+    drawn,
+    drawn_cells,
+    drawn_sources,
+    draws,
+    order,
+    states,
+    soft,
+    collect_steps,
+    first_block,
+    last_block,
+    distribute,
+    work,
+    scratch,
+    stores,
+    log_evidence,
+    trust,
+    root_out,
+    target_out,
+    marginal_out,
+    joint_out,
+    information_out,
+):
+    """Run blocks ``first_block .. last_block - 1`` of eight jobs each.
+
+    Parameters
+    ----------
+    extents_full .. header, mapped, usable, clean, states, soft, collect_steps, distribute
+        As in `run_jobs`.
+    table
+        Packed tables of one program, shape (cells,); with draws (cells * lanes,), a workspace in
+        which the cells that are the same in every draw are filled in.
+    drawn, drawn_cells, drawn_sources
+        A bank: values, shape (blocks of draws, values, lanes); which packed cells are drawn, and
+        from which value each comes. No cells without draws.
+    draws
+        Number of draws; 0 for a batch of cases.
+    order
+        The cases in the order in which they are put into blocks; with draws every case has as many
+        blocks as the bank.
+    work, scratch, stores
+        Workspaces of this thread.
+    log_evidence .. information_out
+        Results, job = case or case * draws + draw.
+    """
+    root, target, total, map_tensor = header[0], header[1], header[2], header[3]
+    answer, rows = header[4], header[5]
+    n_tensors = offset.size
+    n_variables = variables.shape[0]
+    k_root = extents_full[root]
+    k_target = extents_full[target]
+    extents = extents_full.copy()
+    base = np.empty(n_tensors, dtype=np.int64)
+    where = np.empty(n_tensors, dtype=np.int64)
+    changed = np.empty(n_tensors, dtype=np.bool_)
+    outer_store = stores[0]
+    one = np.zeros((1, 3), dtype=np.int64)
+    scratch_bits = scratch.view(np.uint64)
+    part = scratch.size // 3
+    use_clean = clean.size > 0
+    wide_tables = draws > 0
+    table_lanes = LANES if wide_tables else 1
+    hidden = np.zeros(header[10], dtype=np.int64)
+    fixed = np.empty(n_variables, dtype=np.int64)
+    case_of = np.empty(LANES, dtype=np.int64)
+    job_of = np.empty(LANES, dtype=np.int64)
+    scale = np.empty(LANES)
+    lost = np.empty(LANES)
+    norm = np.empty(LANES)
+    inverse = np.empty(LANES)
+    entropy = np.empty(LANES)
+    per_case = drawn.shape[0]
+    terms = np.empty(rows * LANES)
+    deterministic = mapped.size > 0
+    for block in range(first_block, last_block):
+        used = LANES
+        if wide_tables:
+            case = order[block // per_case]
+            chunk = block % per_case
+            used = min(LANES, draws - chunk * LANES)
+            for lane in range(LANES):
+                case_of[lane] = case
+                job_of[lane] = case * draws + chunk * LANES + min(lane, used - 1)
+            for i in range(drawn_cells.size):
+                a, b = uint64(drawn_cells[i] * LANES), drawn_sources[i]
+                for lane in range(LANES):
+                    table[a + lane] = drawn[chunk, b, lane]
+        else:
+            used = min(LANES, order.size - block * LANES)
+            for lane in range(LANES):
+                case_of[lane] = order[block * LANES + min(lane, used - 1)]
+                job_of[lane] = case_of[lane]
+        # Evidence that all lanes share slices the tables.
+        for v in range(n_variables):
+            state = states[case_of[0], v]
+            for lane in range(1, used):
+                if states[case_of[lane], v] != state:
+                    state = -3
+            extents[v] = extents_full[v]
+            if variables[v, 1] >= 0 and state >= 0:
+                extents[v] = 1
+            fixed[v] = state
+        for t in range(n_tensors):
+            place = offset[t]
+            for i in range(pointer[t], pointer[t + 1]):
+                a = axes[i]
+                if a < n_variables and fixed[a] >= 0 and variables[a, 1] >= 0:
+                    place += fixed[a] * strides[i]
+            base[t] = place
+            where[t] = space[t]
+            changed[t] = False
+        # Other evidence on inner variables multiplies one factor that mentions them.
+        for v in range(n_variables):
+            home = variables[v, 1]
+            if home < 0 or fixed[v] >= -1:
+                continue
+            size, start = np.int64(0), np.int64(0)
+            for r in range(inputs.shape[0]):
+                if inputs[r, 0] == home:
+                    start, size = inputs[r, 1], inputs[r, 2]
+            if where[home] == TABLES:
+                for i in range(size):
+                    for lane in range(LANES):
+                        here = (offset[home] + i) * table_lanes
+                        if wide_tables:
+                            here += lane
+                        work[uint64((start + i) * LANES + lane)] = table[uint64(here)]
+                base[home] += start - offset[home]
+                where[home] = WORK
+                changed[home] = True
+            for i in range(pointer[home], pointer[home + 1]):
+                if axes[i] != v:
+                    continue
+                st, k = strides[i], extents_full[v]
+                for lane in range(LANES):
+                    state = states[case_of[lane], v]
+                    if state == -1:
+                        continue
+                    for c in range(size):
+                        digit = (c // st) % k
+                        x = 0.0
+                        if state == -2:
+                            x = soft[case_of[lane], variables[v, 0] + digit]
+                        elif state == digit:
+                            x = 1.0
+                        work[uint64((start + c) * LANES + lane)] *= x
+        # Messages of the groups of leaf findings.
+        for lane in range(LANES):
+            scale[lane] = 0.0
+            lost[lane] = 0.0
+        for g in range(groups.shape[0]):
+            message, stacked = groups[g, 0], groups[g, 1]
+            begin, end = pointer[message], pointer[message + 1]
+            m0 = base[message]
+            width, along = groups[g, 5], groups[g, 6]
+            shift = (m0 - offset[message]) * width
+            observed = 0
+            cells = 0
+            for leaf in range(groups[g, 2], groups[g, 3]):
+                v = leaves[leaf, 0]
+                if fixed[v] == -1:
+                    continue
+                if observed == 0:
+                    cells = 1
+                    outer_store[0, 0] = 0
+                    for i in range(begin, end):
+                        k = extents[axes[i]]
+                        if k == 1:
+                            continue
+                        for c in range(cells - 1, -1, -1):
+                            b0 = outer_store[c, 0]
+                            for j in range(k - 1, -1, -1):
+                                outer_store[c * k + j, 0] = b0 + j * strides[i]
+                        cells *= k
+                    for c in range(cells):
+                        at = (m0 + outer_store[c, 0]) * LANES
+                        for lane in range(LANES):
+                            work[uint64(at + lane)] = 1.0
+                observed += 1
+                t0 = offset[stacked] + leaves[leaf, 1] * along + shift
+                for lane in range(LANES):
+                    case = case_of[lane]
+                    state = states[case, v]
+                    if state == -1:
+                        continue
+                    extra = lane if wide_tables else 0
+                    top = 0.0
+                    for c in range(cells):
+                        x = 0.0
+                        if state >= 0:
+                            here = t0 + state * along + outer_store[c, 0] * width
+                            x = table[uint64(here * table_lanes + extra)]
+                        else:
+                            for j in range(extents_full[v]):
+                                here = t0 + j * along + outer_store[c, 0] * width
+                                x += (
+                                    table[uint64(here * table_lanes + extra)]
+                                    * soft[case, variables[v, 0] + j]
+                                )
+                        scratch[c] = x
+                        top = max(top, x)
+                    if top == 0.0:
+                        top = 1.0
+                    scale[lane] += np.log(top)
+                    top = 1.0 / top
+                    for c in range(cells):
+                        work[uint64((m0 + outer_store[c, 0]) * LANES + lane)] *= scratch[c] * top
+            if observed == 0:
+                if use_clean:
+                    where[message] = CLEAN
+                else:
+                    size = 1
+                    for i in range(begin, end):
+                        size *= extents_full[axes[i]]
+                    for i in range(size * LANES):
+                        work[uint64(offset[message] * LANES + i)] = 1.0
+                continue
+            changed[message] = True
+            if observed > 1:
+                for lane in range(LANES):
+                    top = 0.0
+                    for c in range(cells):
+                        top = max(top, work[uint64((m0 + outer_store[c, 0]) * LANES + lane)])
+                    if top == 0.0:
+                        top = 1.0
+                    for c in range(cells):
+                        work[uint64((m0 + outer_store[c, 0]) * LANES + lane)] /= top
+                    scale[lane] += np.log(top)
+                    lost[lane] += np.log(top)
+        root_shift = np.int64(0)
+        if fixed[root] >= 0:
+            root_shift = fixed[root]
+        # Collect pass.
+        for number in range(collect_steps):
+            step = steps[number]
+            out = step[OUT]
+            left, right = step[LEFT], step[RIGHT]
+            run = changed[left] or not use_clean
+            if right >= 0 and changed[right]:
+                run = True
+            if not run:
+                first = step[LOOPS] + step[OUTER]
+                for r in range(first, first + step[SUMMED]):
+                    if extents[loops[r, 0]] != extents_full[loops[r, 0]]:
+                        run = True
+                inner = step[INNER]
+                if inner >= 0 and extents[inner] != extents_full[inner]:
+                    if step[KIND] == DOT or step[KIND] >= SUM or step[KIND] == 3:
+                        run = True
+            if not run:
+                where[out] = CLEAN
+                continue
+            changed[out] = True
+            a, a_wide = table, wide_tables
+            if where[left] == CLEAN:
+                a, a_wide = clean, False
+            elif where[left] == WORK:
+                a, a_wide = work, True
+            b, b_wide = table, wide_tables
+            if right >= 0:
+                if where[right] == CLEAN:
+                    b, b_wide = clean, False
+                elif where[right] == WORK:
+                    b, b_wide = work, True
+            _step(step, loops, extents, base, a, a_wide, b, b_wide, work, stores, one, mapped,
+                  root_shift, k_target)
+        # Evidence and posterior of the root.
+        source, source_lanes = table, table_lanes
+        if where[total] == CLEAN:
+            source, source_lanes = clean, 1
+        elif where[total] == WORK:
+            source, source_lanes = work, LANES
+        shift = base[total] - offset[total]
+        for lane in range(LANES):
+            extra = lane if source_lanes > 1 else 0
+            job = job_of[lane]
+            z = 0.0
+            for e in range(extents[root]):
+                z += source[uint64((base[total] + e) * source_lanes + extra)]
+            norm[lane] = z
+            inverse[lane] = 0.0
+            if z > 0.0:
+                inverse[lane] = 1.0 / z
+                log_evidence[job] = np.log(z) + scale[lane]
+                trust[job] = np.log(z) + lost[lane]
+            else:
+                log_evidence[job] = -np.inf
+                trust[job] = -np.inf
+            for e in range(k_root):
+                root_out[job, e] = 0.0
+            for e in range(extents[root]):
+                x = source[uint64((base[total] + e) * source_lanes + extra)]
+                root_out[job, shift + e] = x * inverse[lane]
+            if map_tensor < 0:
+                for e in range(k_root):
+                    target_out[job, e] = root_out[job, e]
+                continue
+            for j in range(k_target):
+                target_out[job, j] = 0.0
+            if deterministic:
+                for e in range(k_root):
+                    target_out[job, mapped[e]] += root_out[job, e]
+                continue
+            # P(target | root, evidence on the target).
+            extra = lane if wide_tables else 0
+            state = states[case_of[lane], target]
+            width, along = groups[header[7], 5], groups[header[7], 6]
+            t0 = offset[groups[header[7], 1]] + header[8] * along
+            for e in range(k_root):
+                column = 0.0
+                for j in range(k_target):
+                    x = table[uint64((t0 + j * along + e * width) * table_lanes + extra)]
+                    if state >= 0 and state != j:
+                        x = 0.0
+                    elif state == -2:
+                        x *= soft[case_of[lane], variables[target, 0] + j]
+                    work[uint64((offset[map_tensor] + e * k_target + j) * LANES + lane)] = x
+                    column += x
+                if column > 0.0:
+                    for j in range(k_target):
+                        here = uint64((offset[map_tensor] + e * k_target + j) * LANES + lane)
+                        work[here] /= column
+                        target_out[job, j] += root_out[job, e] * work[here]
+        if not distribute:
+            continue
+
+        # Distribute pass.
+        for i in range(uint64(rows * k_target * LANES)):
+            work[uint64(answer * LANES) + i] = 0.0
+        for i in range(hidden.size):
+            hidden[i] = 0
+        if use_clean:
+            for r in range(kernels.shape[0]):
+                top_place = kernels[r, 1]
+                if usable[r] == 1 and hidden[top_place] == 0 and not changed[kernels[r, 0]]:
+                    for i in range(top_place + 1, kernels[r, 2]):
+                        hidden[i] = 2
+                    hidden[top_place] = 1
+        for number in range(collect_steps, collect_steps + header[9]):
+            step = steps[number]
+            state_here = hidden[step[OWNER]]
+            role = step[ROLE]
+            if role == ADJOINT:
+                if state_here == 2:
+                    continue
+            elif role == READ:
+                if state_here != 0:
+                    continue
+            elif state_here != 1:
+                continue
+            maps, map_shift = mapped, root_shift
+            if step[KIND] >= MAP:
+                if step[RELAY] >= 0:
+                    carrier = axes[pointer[step[RIGHT]]]
+                    maps, map_shift = relays, step[RELAY]
+                    if fixed[carrier] >= 0:
+                        map_shift += fixed[carrier]
+                elif not deterministic:
+                    step = steps[step[FALLBACK]]
+            left, right = step[LEFT], step[RIGHT]
+            a, a_wide = table, wide_tables
+            if where[left] == CLEAN:
+                a, a_wide = clean, False
+            elif where[left] == WORK:
+                a, a_wide = work, True
+            b, b_wide = table, wide_tables
+            if right >= 0:
+                if where[right] == CLEAN:
+                    b, b_wide = clean, False
+                elif where[right] == WORK:
+                    b, b_wide = work, True
+            _step(step, loops, extents, base, a, a_wide, b, b_wide, work, stores, one, maps,
+                  map_shift, k_target)
+        for r in range(readings.shape[0]):
+            # Answers with the axes (variable or group, target).
+            if hidden[readings[r, 3]] != 0:
+                continue
+            t, v = readings[r, 0], readings[r, 2]
+            source, source_lanes = table, table_lanes
+            if where[t] == CLEAN:
+                source, source_lanes = clean, 1
+            elif where[t] == WORK:
+                source, source_lanes = work, LANES
+            column = answer + readings[r, 1]
+            if v < n_variables and fixed[v] >= 0:
+                column += fixed[v]
+            if target == root:
+                column += root_shift * rows
+            from_v, from_t = np.int64(0), np.int64(0)
+            for i in range(pointer[t], pointer[t + 1]):
+                if axes[i] == v:
+                    from_v = strides[i]
+                else:
+                    from_t = strides[i]
+            turns = k_target if target != root else extents[root]
+            for i in range(extents[v]):
+                for j in range(turns):
+                    to = uint64((column + j * rows + i) * LANES)
+                    at = uint64((base[t] + i * from_v + j * from_t) * source_lanes)
+                    for lane in range(LANES):
+                        extra = lane if source_lanes > 1 else 0
+                        work[to + lane] = source[at + extra]
+        for i in range(uint64(rows * k_target)):
+            here = (uint64(answer) + i) * LANES
+            for lane in range(LANES):
+                work[here + lane] *= inverse[lane]
+        # Columns that the passes leave open: root, target, observed leaf findings.
+        for lane in range(used):
+            job = job_of[lane]
+            case = case_of[lane]
+            if map_tensor >= 0:
+                r0 = answer + variables[root, 0]
+                for e in range(k_root):
+                    if deterministic:
+                        work[uint64((r0 + e + mapped[e] * rows) * LANES + lane)] = root_out[job, e]
+                        continue
+                    for j in range(k_target):
+                        here = uint64((offset[map_tensor] + e * k_target + j) * LANES + lane)
+                        work[uint64((r0 + e + j * rows) * LANES + lane)] = (
+                            root_out[job, e] * work[here]
+                        )
+            for g in range(groups.shape[0]):
+                if not changed[groups[g, 0]]:
+                    continue
+                for leaf in range(groups[g, 2], groups[g, 3]):
+                    v = leaves[leaf, 0]
+                    state = states[case, v]
+                    if state == -1:
+                        continue
+                    k = extents_full[v]
+                    r0 = answer + variables[v, 0]
+                    for j in range(k_target):
+                        for i in range(k):
+                            work[uint64((r0 + j * rows + i) * LANES + lane)] = 0.0
+                    if state >= 0:
+                        for j in range(k_target):
+                            work[uint64((r0 + state + j * rows) * LANES + lane)] = target_out[
+                                job, j
+                            ]
+                        continue
+                    message, stacked, belief = groups[g, 0], groups[g, 1], groups[g, 4]
+                    source, source_lanes = table, table_lanes
+                    if where[belief] == CLEAN:
+                        source, source_lanes = clean, 1
+                    elif where[belief] == WORK:
+                        source, source_lanes = work, LANES
+                    extra = lane if source_lanes > 1 else 0
+                    extra_table = lane if wide_tables else 0
+                    width, step_v = groups[g, 5], groups[g, 6]
+                    t0 = offset[stacked] + leaves[leaf, 1] * step_v
+                    cells = 1
+                    for i in range(pointer[belief], pointer[belief + 1]):
+                        cells *= extents[axes[i]]
+                    mass_of_all = 0.0
+                    for c in range(cells):
+                        rest = c
+                        at = base[belief]
+                        parent = base[message] - offset[message]
+                        told = np.int64(-1)
+                        for i in range(pointer[belief + 1] - 1, pointer[belief] - 1, -1):
+                            axis = axes[i]
+                            digit = rest % extents[axis]
+                            rest //= extents[axis]
+                            at += digit * strides[i]
+                            for m in range(pointer[message], pointer[message + 1]):
+                                if axes[m] == axis:
+                                    parent += digit * strides[m]
+                            if axis == groups[g, 7]:
+                                told = digit
+                                if fixed[axis] >= 0 and variables[axis, 1] >= 0:
+                                    told = fixed[axis]
+                                if groups[g, 8] >= 0:
+                                    told = relays[groups[g, 8] + told]
+                        mass = source[uint64(at * source_lanes + extra)]
+                        if mass == 0.0:
+                            continue
+                        own = 0.0
+                        for s in range(k):
+                            here = uint64((t0 + s * step_v + parent * width) * table_lanes)
+                            own += table[here + extra_table] * soft[case, variables[v, 0] + s]
+                        if own == 0.0:
+                            continue
+                        for s in range(k):
+                            here = uint64((t0 + s * step_v + parent * width) * table_lanes)
+                            x = (
+                                mass * soft[case, variables[v, 0] + s]
+                                * table[here + extra_table] / own
+                            )
+                            mass_of_all += x
+                            if groups[g, 7] != root or target == root:
+                                work[uint64((r0 + s + told * rows) * LANES + lane)] += x
+                            elif deterministic:
+                                work[uint64((r0 + s + mapped[told] * rows) * LANES + lane)] += x
+                            else:
+                                for j in range(k_target):
+                                    m = offset[map_tensor] + told * k_target + j
+                                    work[uint64((r0 + s + j * rows) * LANES + lane)] += (
+                                        x * work[uint64(m * LANES + lane)]
+                                    )
+                    if mass_of_all > 0.0:
+                        for j in range(k_target):
+                            for i in range(k):
+                                work[uint64((r0 + j * rows + i) * LANES + lane)] /= mass_of_all
+            r0 = answer + variables[target, 0]
+            for i in range(k_target):
+                for j in range(k_target):
+                    work[uint64((r0 + j * rows + i) * LANES + lane)] = 0.0
+                work[uint64((r0 + i * rows + i) * LANES + lane)] = target_out[job, i]
+
+        if joint_out.shape[0] > 0:
+            for lane in range(used):
+                flat = joint_out[job_of[lane]]
+                for j in range(k_target):
+                    for i in range(rows):
+                        flat[j, i] = work[uint64((answer + j * rows + i) * LANES + lane)]
+        if marginal_out.shape[0] == 0 and information_out.shape[0] == 0:
+            continue
+        sums = uint64((answer + rows * k_target) * LANES)
+        width_u = uint64(rows * LANES)
+        for i in range(width_u):
+            work[sums + i] = 0.0
+        for j in range(uint64(k_target)):
+            r1 = uint64(answer * LANES) + j * width_u
+            for i in range(width_u):
+                work[sums + i] += work[r1 + i]
+        if information_out.shape[0] > 0:
+            _log_terms(work, (answer + rows * k_target) * LANES, rows * LANES, scratch,
+                       scratch_bits, part)
+            for i in range(width_u):
+                terms[i] = -scratch[i]
+            for j in range(k_target):
+                _log_terms(work, (answer + j * rows) * LANES, rows * LANES, scratch,
+                           scratch_bits, part)
+                for i in range(width_u):
+                    terms[i] += scratch[i]
+            for lane in range(LANES):
+                entropy[lane] = 0.0
+                for j in range(k_target):
+                    p = target_out[job_of[lane], j]
+                    if p > 0.0:
+                        entropy[lane] -= p * np.log2(p)
+            for v in range(n_variables):
+                start = variables[v, 0]
+                for lane in range(used):
+                    bits = entropy[lane]
+                    for i in range(start, start + extents_full[v]):
+                        bits += terms[uint64(i * LANES + lane)]
+                    if bits < 0.0 or states[case_of[lane], v] >= 0:
+                        bits = 0.0
+                    information_out[job_of[lane], v] = bits
+        if marginal_out.shape[0] > 0:
+            for lane in range(used):
+                job = job_of[lane]
+                for i in range(rows):
+                    marginal_out[job, i] = work[sums + uint64(i * LANES + lane)]
+                for e in range(k_root):
+                    marginal_out[job, variables[root, 0] + e] = root_out[job, e]

@@ -1,0 +1,224 @@
+"""Sensitivity functions against the network rebuilt the long way."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from parameter_cases import asked, rebuilt_whole, sentinel, varied
+
+from epidural_dx.analysis.response import table_map
+from epidural_dx.analysis.sensitivity import (
+    OneWay,
+    evidence_sensitivity,
+    one_way,
+    plot_tornado,
+    tornado,
+    two_way,
+)
+from epidural_dx.errors import EvidenceError, ModelError
+from epidural_dx.model import Model
+
+
+@pytest.fixture(scope="module")
+def functions(model: Model) -> OneWay:
+    """All sensitivity functions of the sentinel patient after the MRI."""
+    return one_way(model, sentinel(model))
+
+
+def sample(functions: OneWay, linear: int, curved: int) -> list[int]:
+    """Draw parameters that the answer depends on, of both forms."""
+    rng = np.random.default_rng(5)
+    moves = np.abs(functions.derivative).max(axis=1) > 1e-9
+    exact = functions.response.linear
+    return [
+        *rng.choice(np.flatnonzero(moves & exact), linear, replace=False),
+        *rng.choice(np.flatnonzero(moves & ~exact), curved, replace=False),
+    ]
+
+
+def brute(model: Model, functions: OneWay, points: list[tuple[int, float]]) -> np.ndarray:
+    """Posterior with the whole model built again for every (parameter, value)."""
+    tables = table_map(model)
+    values: dict = {}
+    for row, (i, x) in enumerate(points):
+        p = functions.parameters[i]
+        base = tables.column_value(p.key)
+        every = values.setdefault(p.key, np.tile(base, (len(points), 1)))
+        every[row] = varied(base, p.state, x)
+    return asked(model, rebuilt_whole(model, values), functions.evidence)
+
+
+def test_curves_equal_the_rebuilt_network(model: Model, functions: OneWay) -> None:
+    """One-way functions agree with brute force at five points for a sample of parameters."""
+    chosen = sample(functions, 25, 8)
+    points = []
+    for i in chosen:
+        p = functions.parameters[i]
+        if p.kind == "column" and not p.group.startswith("prevalence"):
+            xs = [0.02, 0.2, 0.5, 0.8, 0.97]
+        else:
+            xs = [p.value * f for f in (0.3, 0.7, 1.0, 1.3, 1.8)]
+        points += [(i, x) for x in xs]
+    expected = brute(model, functions, points)
+    for n, i in enumerate(chosen):
+        rows = slice(5 * n, 5 * n + 5)
+        got = functions.curve(functions.parameters[i].name, [x for _, x in points[rows]])
+        np.testing.assert_allclose(got, expected[rows], atol=1e-9, rtol=0)
+
+
+def test_derivatives_equal_finite_differences(model: Model, functions: OneWay) -> None:
+    """The gradient of every log posterior agrees with central differences of rebuilt networks."""
+    chosen = sample(functions, 8, 8)
+    steps = []
+    for i in chosen:
+        p = functions.parameters[i]
+        h = 1e-4 * (min(p.value, 1 - p.value) if p.kind == "column" else p.value)
+        steps.append(h)
+    points = [
+        (i, functions.parameters[i].value + sign * h)
+        for i, h in zip(chosen, steps, strict=True)
+        for sign in (-1, 1)
+    ]
+    rows = np.log(brute(model, functions, points)).reshape(len(chosen), 2, -1)
+    for i, h, (before, after) in zip(chosen, steps, rows, strict=True):
+        got = functions.derivative[i] / functions.posterior
+        expected = (after - before) / (2 * h)
+        scale = 1 + np.abs(expected).max()
+        np.testing.assert_allclose(got, expected, atol=2e-5 * scale, rtol=0)
+
+
+def test_admissible_deviation_ends_at_a_tie(functions: OneWay) -> None:
+    """At the admissible deviation two causes lead together, and a little further another one."""
+    deviation = functions.admissible_deviation()
+    found = 0
+    for i, p in enumerate(functions.parameters):
+        for side, sign in ((0, -1), (1, 1)):
+            step = deviation[i, side]
+            x = p.value + sign * step * np.array([0.99, 1.0, 1.01])
+            if not np.isfinite(step) or x.min() <= p.bounds[0] or x.max() >= p.bounds[1]:
+                continue
+            before, tie, after = np.sort(functions.curve(p.name, x), axis=1)[:, -2:]
+            leaders = functions.curve(p.name, x).argmax(axis=1)
+            assert tie[0] == pytest.approx(tie[1], abs=1e-9)
+            assert leaders[0] == functions.state()
+            assert leaders[2] != functions.state()
+            found += 1
+        if found >= 6:
+            break
+    assert found
+
+
+def test_overturning_values_are_ties(functions: OneWay) -> None:
+    """The searched overturning value of a fitted parameter is where the lead changes."""
+    name = "epidural_position=lateral | lesion_subtype=leukemia"
+    below, above = functions.overturning(name)
+    assert np.isnan(below)
+    before, after = functions.curve(name, [above * (1 - 1e-5), above * (1 + 1e-5)])
+    assert before.argmax() == functions.state()
+    assert after.argmax() != functions.state()
+
+
+def test_vertex_is_where_the_slope_is_one(functions: OneWay) -> None:
+    """The curve of a parameter has slope 1 at its vertex (rectangular hyperbola)."""
+    name = "level=thoracolumbar | lesion_subtype=leukemia"
+    i = next(n for n, p in enumerate(functions.parameters) if p.name == name)
+    a, b, c, d = functions.coefficients(name)
+    distance = functions.vertex_proximity()[i]
+    x0 = functions.parameters[i].value
+    slopes = [abs((a * d - b * c) / (c * x + d) ** 2) for x in (x0 - distance, x0 + distance)]
+    assert min(abs(s - 1) for s in slopes) < 1e-9
+
+
+def test_tornado_ends_are_exact(model: Model, functions: OneWay) -> None:
+    """The bars of a tornado end at the posteriors of the rebuilt network, largest bar first."""
+    frame = tornado(model, functions.evidence, functions=functions, top=6)
+    names = [p.name for p in functions.parameters]
+    points = [
+        (names.index(r.parameter), x)
+        for r in frame.itertuples()
+        for x in (r.low, r.high)
+    ]
+    expected = brute(model, functions, points)[:, functions.state()].reshape(-1, 2)
+    np.testing.assert_allclose(frame[["at_low", "at_high"]], expected, atol=1e-9)
+    assert frame["swing"].is_monotonic_decreasing
+    assert set(frame["form"]) <= {"quotient", "rebuilt"}
+
+
+def test_tornado_is_drawn(model: Model, functions: OneWay) -> None:
+    """The picture has one labelled bar pair per parameter."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    frame = tornado(model, functions.evidence, functions=functions, top=4)
+    ax = plot_tornado(frame)
+    assert len(ax.patches) == 8
+    assert "hematoma" in ax.get_xlabel()
+    plt.close(ax.figure)
+
+
+def test_two_way_corners_equal_the_rebuilt_network(model: Model, functions: OneWay) -> None:
+    """Both parameters of a two-way analysis are moved together, exactly."""
+    first, second = "rate hematoma_dic", "level=thoracolumbar | lesion_subtype=leukemia"
+    frame = two_way(model, functions.evidence, first, second, points=2)
+    tables = table_map(model)
+    by_name = {p.name: p for p in functions.parameters}
+    values = {}
+    for name, column in ((first, "first"), (second, "second")):
+        p = by_name[name]
+        base = tables.column_value(p.key)
+        values[p.key] = np.stack([varied(base, p.state, x) for x in frame[column]])
+    expected = asked(model, rebuilt_whole(model, values), functions.evidence)
+    np.testing.assert_allclose(frame["probability"], expected[:, functions.state()], atol=1e-9)
+    assert list(frame["leader"]) == [model.causes[k] for k in expected.argmax(axis=1)]
+
+
+def test_findings_removed_and_flipped_equal_new_answers(model: Model) -> None:
+    """Each row of the sensitivity to evidence is the answer to the changed findings."""
+    raw = {"age_group": "age_40_59", "fever": "present", "back_pain": "present", "crp": "marked"}
+    frame = evidence_sensitivity(model, raw)
+    leader = frame.attrs["hypothesis"]
+    assert set(frame["finding"]) == set(raw)
+    for row in frame.itertuples():
+        changed = {k: v for k, v in raw.items() if k != row.finding}
+        if row.instead is not None and row.instead == row.instead:
+            changed[row.finding] = row.instead
+        causes = model.diagnose(changed).causes
+        assert row.probability == pytest.approx(causes[leader], abs=1e-12)
+        assert row.leader == causes.index[0]
+        assert row.overturns == (row.leader != leader)
+
+
+def test_no_findings_have_no_evidence_sensitivity(model: Model) -> None:
+    """Without findings the table is empty, and the functions are those of the base rates."""
+    assert evidence_sensitivity(model, {}).empty
+    base = one_way(model, {})
+    np.testing.assert_allclose(base.posterior, model.base_marginals["lesion_cause"], atol=1e-12)
+
+
+def test_derivatives_of_all_causes_cancel(functions: OneWay) -> None:
+    """Probabilities that sum to 1 have derivatives that sum to 0."""
+    slopes = functions.derivative
+    assert np.abs(slopes.sum(axis=1)).max() < 1e-9 * (1 + np.abs(slopes).max())
+
+
+def test_wrong_names_and_values_get_a_sentence(model: Model, functions: OneWay) -> None:
+    """Unknown parameters name the nearest ones; values outside the bounds are refused."""
+    with pytest.raises(EvidenceError, match="rate hematoma_dic"):
+        functions.curve("rate hematoma_dik", [1.0])
+    with pytest.raises(ModelError, match="outside 0..1"):
+        functions.curve("level=thoracolumbar | lesion_subtype=leukemia", [0.5, 1.5])
+    with pytest.raises(ModelError, match="outside 0..1"):
+        functions.curve("t1_signal=hyper | lesion_subtype=leukemia", [1.5])
+    with pytest.raises(EvidenceError, match="no quotient"):
+        functions.coefficients("t1_signal=hyper | lesion_subtype=leukemia")
+    with pytest.raises(EvidenceError, match="no state of lesion_cause"):
+        functions.table("haematoma")
+    with pytest.raises(EvidenceError, match="varied apart"):
+        two_way(
+            model,
+            functions.evidence,
+            "level=thoracic | lesion_subtype=leukemia",
+            "level=lumbar | lesion_subtype=leukemia",
+        )

@@ -1,0 +1,163 @@
+"""Variable elimination against brute-force enumeration on random small networks."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from epidural_dx.decision.elimination import (
+    EvidenceTables,
+    RowMemory,
+    dimensions,
+    draw,
+    posteriors,
+)
+from epidural_dx.decision.nets import random_nets
+from epidural_dx.decision.panels import PanelCalculator
+from epidural_dx.inference.network import Factor, Network
+
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+def random_network(rng: np.random.Generator, size: int = 8) -> Network:
+    """Make a network with up to three parents a variable and two potentials."""
+    cardinalities = tuple(int(k) for k in rng.integers(2, 4, size=size))
+    factors = []
+    for child in range(size):
+        count = int(rng.integers(0, min(child, 3) + 1))
+        parents = tuple(int(p) for p in rng.choice(child, size=count, replace=False))
+        shape = [cardinalities[p] for p in parents]
+        table = rng.dirichlet(np.full(cardinalities[child], 0.7), size=shape)
+        factors.append(Factor((*parents, child), table, child))
+    for _ in range(2):
+        a, b = (int(v) for v in rng.choice(size, size=2, replace=False))
+        factors.append(Factor((a, b), rng.random((cardinalities[a], cardinalities[b]))))
+    return Network(cardinalities, tuple(factors))
+
+
+def random_evidence(rng: np.random.Generator, network: Network) -> dict[int, np.ndarray]:
+    """Observe one variable surely and one doubtfully."""
+    sure, doubtful = (int(v) for v in rng.choice(network.size, size=2, replace=False))
+    return {
+        sure: np.eye(network.cardinalities[sure])[rng.integers(network.cardinalities[sure])],
+        doubtful: rng.random(network.cardinalities[doubtful]) + 0.05,
+    }
+
+
+def enumerated(network: Network, evidence: dict[int, np.ndarray]) -> np.ndarray:
+    """Multiply everything out: the joint distribution of all variables."""
+    full = np.ones(network.cardinalities)
+    for factor in network.factors:
+        shape = [1] * network.size
+        order = np.argsort(factor.variables)
+        for v in factor.variables:
+            shape[v] = network.cardinalities[v]
+        full = full * factor.table.transpose(order).reshape(shape)
+    for v, weights in evidence.items():
+        shape = [1] * network.size
+        shape[v] = len(weights)
+        full = full * weights.reshape(shape)
+    return full / full.sum()
+
+
+def marginal(full: np.ndarray, variables: tuple[int, ...]) -> np.ndarray:
+    """Joint distribution of some variables, in their order."""
+    rest = tuple(v for v in range(full.ndim) if v not in variables)
+    kept = sorted(variables)
+    return full.sum(axis=rest).transpose([kept.index(v) for v in variables])
+
+
+@given(SEEDS)
+def test_joints_equal_enumeration(seed: int) -> None:
+    """Joint distributions, direct and through the shared interfaces, equal enumeration."""
+    rng = np.random.default_rng(seed)
+    network = random_network(rng)
+    evidence = random_evidence(rng, network)
+    full = enumerated(network, evidence)
+    tables = EvidenceTables(network, evidence)
+    open_ = tables.open_variables(range(network.size))
+    chosen = tuple(int(v) for v in rng.choice(open_, size=4, replace=False))
+    target, panel = chosen[:2], chosen[2:]
+    expected = marginal(full, chosen)
+    assert tables.joint(chosen) == pytest.approx(expected, abs=1e-12)
+    shared = tables.shared(chosen, target)
+    for _ in range(2):  # the second time from memory
+        assert shared.joint(chosen, target) == pytest.approx(expected, abs=1e-12)
+        alone = marginal(full, (*target, panel[0]))
+        assert shared.joint((*target, panel[0]), target) == pytest.approx(alone, abs=1e-12)
+
+
+@given(SEEDS)
+def test_posteriors_of_outcomes_equal_enumeration(seed: int) -> None:
+    """The posterior for each of many outcomes equals the conditional of the enumeration."""
+    rng = np.random.default_rng(seed)
+    network = random_network(rng)
+    evidence = random_evidence(rng, network)
+    full = enumerated(network, evidence)
+    tables = EvidenceTables(network, evidence)
+    open_ = tables.open_variables(range(network.size))
+    a, b, x, y = (int(v) for v in rng.choice(open_, size=4, replace=False))
+    rows = 12
+    states = {v: rng.integers(0, network.cardinalities[v], size=rows) for v in (x, y)}
+    joint = marginal(full, (x, y, a, b))
+    expected = joint[states[x], states[y]].reshape(rows, -1)
+    total = expected.sum(axis=1, keepdims=True)
+    expected = expected / np.where(total > 0, total, 1.0)
+    memory = RowMemory()
+    for _ in range(2):
+        found = posteriors(tables.relevant((a, b, x, y)), states, (a, b), tables.sizes, memory)
+        assert found == pytest.approx(expected, abs=1e-12)
+    shared = tables.shared((a, b, x, y), (a,))
+    found = posteriors(shared.focused((a,), (x, y)), states, (a,), tables.sizes)
+    alone = expected.reshape(rows, network.cardinalities[a], -1).sum(axis=2)
+    assert found == pytest.approx(alone, abs=1e-12)
+    # a variable that has been observed and is asked for is certain
+    sure = posteriors(tables.relevant((x, y)), states, (x,), tables.sizes)
+    possible = total[:, 0] > 0
+    assert sure[possible] == pytest.approx(
+        np.eye(network.cardinalities[x])[states[x]][possible], abs=1e-12
+    )
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_samples_have_the_joint_distribution(seed: int) -> None:
+    """Shares of sampled pairs equal their probabilities within the error of sampling."""
+    rng = np.random.default_rng(seed)
+    network = random_network(rng)
+    evidence = random_evidence(rng, network)
+    full = enumerated(network, evidence)
+    tables = EvidenceTables(network, evidence)
+    open_ = tables.open_variables(range(network.size))
+    wanted = tables.relevant(open_)
+    uniforms = random_nets(dimensions(wanted), 256, 16, seed)
+    samples = draw(wanted, tables.sizes, open_[:2], uniforms)
+    for a, b in ((open_[0], open_[-1]), (open_[1], open_[2])):
+        shares = np.zeros((network.cardinalities[a], network.cardinalities[b]))
+        np.add.at(shares, (samples[a], samples[b]), 1.0 / len(uniforms))
+        assert shares == pytest.approx(marginal(full, (a, b)), abs=0.03)
+
+
+@given(SEEDS)
+def test_information_laws_hold_on_random_networks(seed: int) -> None:
+    """Information is at least that of each part, at most the entropy, and never negative."""
+    rng = np.random.default_rng(seed)
+    network = random_network(rng)
+    evidence = random_evidence(rng, network)
+    tables = EvidenceTables(network, evidence)
+    open_ = tables.open_variables(range(network.size))
+    t, x, y = (int(v) for v in rng.choice(open_, size=3, replace=False))
+    calculator = PanelCalculator(tables, (t,), [(x, y)])
+    both = calculator.outcomes((x, y)).information
+    parts = [calculator.outcomes((v,)).information for v in (x, y)]
+    prior = calculator.prior
+    entropy = -float(prior[prior > 0] @ np.log2(prior[prior > 0]))
+    assert all(p >= 0 for p in parts)
+    assert both >= max(parts) - 1e-12
+    assert both <= entropy + 1e-9
+    joint = marginal(enumerated(network, evidence), (t, x, y)).reshape(len(prior), -1)
+    outside = joint.sum(axis=0) * joint.sum(axis=1, keepdims=True)
+    positive = joint > 0
+    expected = float((joint[positive] * np.log2(joint[positive] / outside[positive])).sum())
+    assert both == pytest.approx(expected, abs=1e-9)
