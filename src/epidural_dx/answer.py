@@ -188,17 +188,25 @@ class Answer:
         }
 
     def _repr_html_(self) -> str:
-        """Table with bars for notebooks."""
+        """Table with bars and intervals for notebooks."""
+        lower, upper = self.cause_limits
+        at = {c: i for i, c in enumerate(self.model.causes)}
         rows = "".join(
-            f"<tr><td>{html.escape(cause)}</td><td style='text-align:right'>{p:.3f}</td>"
+            f"<tr><td>{html.escape(cause.replace('_', ' '))}</td>"
+            f"<td style='text-align:right'>{_percent(p)}</td>"
+            f"<td style='text-align:right'>{_percent(lower[at[cause]])} to "
+            f"{_percent(upper[at[cause]])}</td>"
             f"<td><div style='background:#0072B2;height:0.8em;width:{max(1, round(200 * p))}px'>"
             f"</div></td><td>{html.escape(self._drivers(cause))}</td></tr>"
             for cause, p in self.ranked_causes()[:8]
         )
-        warnings = "".join(f"<li>{html.escape(w.message)}</li>" for w in self.warnings)
+        warnings = "".join(
+            f"<li>{html.escape(w.message)}</li>" for w in self.warnings if w.code != "research_use"
+        )
         return (
-            "<table><thead><tr><th>cause</th><th>probability</th><th></th><th>driver</th></tr>"
-            f"</thead><tbody>{rows}</tbody></table>"
+            f"<p>{len(self.evidence)} findings, base rates {html.escape(self.model.scenario)}</p>"
+            "<table><thead><tr><th>cause</th><th>probability</th><th>90 % interval</th><th></th>"
+            f"<th>driver</th></tr></thead><tbody>{rows}</tbody></table>"
             f"<ul>{warnings}</ul><p><small>{RESEARCH_NOTICE}</small></p>"
         )
 
@@ -206,7 +214,11 @@ class Answer:
         """Drivers of a cause that hold at least a tenth of it, in words."""
         named = [(d, p) for _, c, d, p in self.ranked_etiology() if c == cause]
         total = sum(p for _, p in named) or 1.0
-        return ", ".join(f"{d} {p / total:.0%}" for d, p in named if p >= 0.1 * total)
+        return ", ".join(
+            f"{'no driver' if d == 'none' else d.replace('_', ' ')} {p / total:.0%}"
+            for d, p in named
+            if p >= 0.1 * total
+        )
 
     def __repr__(self) -> str:
         """Show the leading causes."""
@@ -217,6 +229,13 @@ class Answer:
 def is_condition(name: str, group: str) -> bool:
     """Whether an answer carries the variable's posterior among its conditions."""
     return group in CONDITION_GROUPS or name in LATENT_CONDITIONS
+
+
+def _percent(p: float) -> str:
+    """Write a probability for people: never a bare 0 or 100 %."""
+    if p < 0.001:
+        return "<0.1 %"
+    return ">99.9 %" if p > 0.999 else f"{100 * p:.2g} %"
 
 
 def _limits(

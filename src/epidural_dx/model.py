@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from epidural_dx import __version__, store
 from epidural_dx.clinical.aliases import Aliases, complete_variables, load_aliases
+from epidural_dx.clinical.case import Case, Findings
 from epidural_dx.clinical.evidence import Evidence, canonical_name, read_evidence
 from epidural_dx.clinical.spelling import nearest
 from epidural_dx.clinical.thresholds import load_thresholds
@@ -118,6 +119,13 @@ class Model:
         self.mechanisms = compiled.mechanisms
         self._position = {name: i for i, name in enumerate(compiled.variables)}
         self._banks: dict[tuple[int, int], Bank] = {}
+
+    def __repr__(self) -> str:
+        """Name, scenario and size."""
+        return (
+            f"<Model {self.name} {self.version}, {self.scenario}: "
+            f"{len(self.variables)} variables, {len(self.mechanisms)} mechanisms>"
+        )
 
     # ------------------------------------------------------------- identity
 
@@ -231,8 +239,13 @@ class Model:
 
     # ------------------------------------------------------------- evidence
 
-    def read_evidence(self, evidence: RawEvidence | Evidence, where: str | None = None) -> Evidence:
+    def read_evidence(
+        self, evidence: RawEvidence | Evidence | Case | Findings, where: str | None = None
+    ) -> Evidence:
         """Read findings with names, numbers and units into likelihoods.
+
+        A :class:`~epidural_dx.clinical.case.Case` counts with all its stages, the result of
+        ``case.evidence(stage)`` up to that stage.
 
         Raises
         ------
@@ -241,6 +254,11 @@ class Model:
         """
         if isinstance(evidence, Evidence):
             return evidence
+        if isinstance(evidence, Case):
+            where = where or evidence.where()
+            evidence = evidence.evidence(canonical=self.canonical_name)
+        if isinstance(evidence, Findings):
+            evidence = evidence.raw
         return read_evidence(
             evidence,
             self.variables,
@@ -524,10 +542,12 @@ def _build(
     """Build tables from files; with a cause mix, rescale the mechanisms."""
     from epidural_dx.literature.base import read_literature
     from epidural_dx.network.assembly import network
-    from epidural_dx.network.build import build, with_cause_mix
+    from epidural_dx.network.build import build, check_cause_mix, with_cause_mix
     from epidural_dx.network.structure import read_structure
 
     structure = read_structure(networks)
+    if cause_mix:
+        check_cause_mix(structure, cause_mix)
     built = build(structure, read_literature(priors), priors, scenario)
     if cause_mix:
         arrays, names = network(built)
@@ -613,7 +633,7 @@ def load_model(
         Base rates (``priors/scenarios.yaml``): general_adult, child, high_tuberculosis,
         high_thalassemia, cancer_center.
     cause_mix : mapping of str to float, optional
-        Wanted share of each of the 16 causes before any evidence (normalised).
+        Wanted shares (or counts) of the causes before any evidence; what is left out is rare.
     backend : {"auto", "numpy", "numba"}
         ``auto`` takes numba when it is installed.
 

@@ -240,8 +240,8 @@ def test_a_cause_mix_is_the_prior_exactly(model: edx.Model) -> None:
     ("change", "sentence"),
     [
         ({"emhh": 1.0}, "unknown cause 'emhh'"),
-        ({"emh": 0.0}, "share of 'emh' must be positive"),
-        ({"emh": float("nan")}, "share of 'emh' must be positive"),
+        ({"emh": -1.0}, "share of 'emh' must be a number of at least 0"),
+        ({"emh": float("nan")}, "share of 'emh' must be a number of at least 0"),
         ({"emh": float("inf")}, "emh"),
         ({"emh": "much"}, "emh"),
         ({"emh": None}, "emh"),

@@ -140,8 +140,8 @@ def column_scores(
 
     P(h, e) and P(e) are linear in a whole column: with mean m and the derivative D_i of state i
     under proportional co-variation they change by sum_i D_i (1 - m_i) (x_i - m_i). Where a column
-    acts through fits this extrapolates the derivatives; where that would leave 0..1, the change is taken
-    linear in the log odds.
+    acts through fits this extrapolates the derivatives; where that would leave 0..1, the change is
+    taken linear in the log odds.
 
     Parameters
     ----------

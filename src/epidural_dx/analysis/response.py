@@ -374,8 +374,7 @@ class Response:
         ndarray, shape (parameters, k)
         """
         cells = np.concatenate([t.reshape(len(t), -1) for t in tables], axis=1)
-        product: Array = np.asarray(self.matrix @ cells.T)
-        return product
+        return np.array(self.matrix @ cells.T, dtype=np.float64)
 
 
 def column_with(value: Array, state: int, x: Array) -> Array:
@@ -384,7 +383,7 @@ def column_with(value: Array, state: int, x: Array) -> Array:
     if len(value) == 1:
         return x[:, None]
     rest = 1 - value[state]
-    column = value * ((1 - x) / rest)[:, None]
+    column: Array = value * ((1 - x) / rest)[:, None]
     column[:, state] = x
     return column
 

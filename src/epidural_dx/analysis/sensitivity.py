@@ -441,7 +441,8 @@ def two_way(
     Returns
     -------
     pandas.DataFrame
-        Columns first, second (values), probability (of the hypothesis), leader.
+        Columns first, second (values), probability (of the hypothesis), margin (by which it leads
+        the best other state; negative where another one leads), leader.
 
     Raises
     ------
@@ -483,11 +484,13 @@ def two_way(
         }
     )
     answers = _posterior(model, read, variable, bank)
+    h = states.index(hypothesis or leader)
     frame = pd.DataFrame(
         {
             "first": grid_x,
             "second": grid_y,
-            "probability": answers[:, states.index(hypothesis or leader)],
+            "probability": answers[:, h],
+            "margin": answers[:, h] - np.delete(answers, h, axis=1).max(axis=1),
             "leader": [states[k] for k in answers.argmax(axis=1)],
         }
     )

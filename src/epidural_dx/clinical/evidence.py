@@ -550,6 +550,13 @@ class _Reader:
             return self._likelihood(variable, spelled, plain(value["likelihood"]))
         if keys <= _VALUE_KEYS and keys & {"value", "state"}:
             return self._value_with_unit(variable, spelled, value, alias)
+        if {str(key) for key in keys} <= set(variable.states):
+            raise EvidenceError(
+                f"weights of states need the word likelihood: "
+                f"{{likelihood: {{{', '.join(f'{k}: {v}' for k, v in value.items())}}}}}",
+                variable=spelled,
+                value=value,
+            )
         odd = sorted(str(key) for key in keys - _VALUE_KEYS - {"not", "likelihood"})
         problem = (
             f"the key {odd[0]!r} has no meaning here"

@@ -72,7 +72,7 @@ class Bank:
         """
         start = first // LANES
         some = self.values[start : (last - 1) // LANES + 1]
-        by_draw = np.swapaxes(some, 1, 2).reshape(-1, some.shape[1])
+        by_draw = np.swapaxes(some, 1, 2).reshape(len(some) * LANES, some.shape[1])
         by_draw = by_draw[first - start * LANES : last - start * LANES]
         rows = np.repeat(self.shared[program][None], last - first, axis=0)
         rows[:, self.cells[program]] = by_draw[:, self.sources[program]]

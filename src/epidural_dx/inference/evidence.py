@@ -22,6 +22,8 @@ IntArray = npt.NDArray[np.int64]
 #: (k,), or one likelihood vector per row, shape (batch, k).
 Observation = int | Sequence[float] | npt.NDArray[np.float64] | npt.NDArray[np.int64]
 
+FLOAT = np.dtype(np.float64)
+
 #: State codes of variables without a hard observation.
 OPEN = -1
 SOFT = -2
@@ -144,7 +146,7 @@ def read_evidence(
     count = 1 if rows is None else rows
     if rows is None:
         for v, value in evidence.items():
-            if isinstance(value, np.ndarray):
+            if isinstance(value, np.ndarray) and not (value.ndim == 1 and value.dtype == FLOAT):
                 per_row = value.ndim == 2 or (value.ndim == 1 and value.dtype.kind in "iu")
                 if per_row and value.shape[0] != 1:
                     if count not in (1, value.shape[0]):
@@ -160,6 +162,16 @@ def read_evidence(
         if not 0 <= v < size:
             raise ValueError(f"unknown variable {v}")
         k = cardinalities[v]
+        if type(value) is np.ndarray and value.dtype == FLOAT and value.shape == (k,):
+            # The usual case, a state as one-hot vector: plain Python is faster on few numbers.
+            numbers = value.tolist()
+            if numbers.count(0.0) == k - 1:
+                top = sum(numbers)
+                if 0.0 < top < math.inf:
+                    states[:, v] = numbers.index(top)
+                    if top != 1.0:
+                        log_scale += math.log(top)
+                    continue
         if isinstance(value, (int, np.integer)):
             if not 0 <= value < k:
                 raise ValueError(f"variable {v} has no state {value}")

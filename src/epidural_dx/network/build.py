@@ -660,6 +660,43 @@ def build(
     return TableBuilder(parameters).build()
 
 
+#: Share of a cause that a mix leaves out or counts as 0: rare, never impossible.
+LEAST_SHARE = 1e-6
+
+
+def check_cause_mix(structure: Structure, shares: Mapping[str, float]) -> dict[str, float]:
+    """Return a mix with a positive share for every cause, sum 1.
+
+    Causes that the mix leaves out or counts as 0 get :data:`LEAST_SHARE`.
+
+    Raises
+    ------
+    ModelError
+        A cause that does not exist, a share that is no number of at least 0, or all of them 0.
+    """
+    causes = structure.nodes["lesion_cause"].states
+    for cause, share in shares.items():
+        if cause not in causes:
+            raise ModelError(
+                f"unknown cause {cause!r}{nearest(str(cause), causes)}; "
+                f"causes are {', '.join(causes)}",
+                file="cause mix",
+                name=str(cause),
+            )
+        if not isinstance(share, int | float) or not 0 <= share < float("inf"):
+            raise ModelError(
+                f"the share of {cause!r} must be a number of at least 0, got {share!r}",
+                file="cause mix",
+                name=cause,
+            )
+    total = sum(shares.values())
+    if not total > 0:
+        raise ModelError("all shares are 0", file="cause mix")
+    full = {c: max(shares.get(c, 0.0) / total, LEAST_SHARE) for c in causes}
+    whole = sum(full.values())
+    return {c: share / whole for c, share in full.items()}
+
+
 def with_cause_mix(built: Built, shares: Mapping[str, float], prior: Mapping[str, float]) -> Built:
     """Rescale the mechanisms so that the causes have the given shares before any evidence.
 
@@ -667,7 +704,7 @@ def with_cause_mix(built: Built, shares: Mapping[str, float], prior: Mapping[str
     ----------
     built : Built
     shares : mapping of str to float
-        Wanted share of each cause, positive; normalised here.
+        Wanted share of each cause; see :func:`check_cause_mix`.
     prior : mapping of str to float
         Shares of the causes in `built` before any evidence.
 
@@ -676,21 +713,8 @@ def with_cause_mix(built: Built, shares: Mapping[str, float], prior: Mapping[str
     ModelError
         A cause that does not exist, or a share that is not positive.
     """
-    causes = built.structure.nodes["lesion_cause"].states
-    for cause, share in shares.items():
-        if cause not in causes:
-            raise ModelError(f"unknown cause {cause!r}; causes are {', '.join(causes)}", name=cause)
-        if not isinstance(share, int | float) or not 0 < share < float("inf"):
-            raise ModelError(
-                f"the share of {cause!r} must be positive, got {share!r}", name=cause
-            )
-    total = sum(shares.values())
-    missing = [c for c in causes if c not in shares]
-    if missing:
-        raise ModelError(f"the cause mix lacks {', '.join(missing)}", name=missing[0])
-    factor = np.array(
-        [shares[m.cause] / total / prior[m.cause] for m in built.structure.mechanisms.values()]
-    )
+    full = check_cause_mix(built.structure, shares)
+    factor = np.array([full[m.cause] / prior[m.cause] for m in built.structure.mechanisms.values()])
     weights = built.weights * factor
     weights.setflags(write=False)
     return replace(built, weights=weights)
