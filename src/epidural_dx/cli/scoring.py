@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import csv
-import os
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from epidural_dx.cli.inputs import open_model
+from epidural_dx.cli.writing import written_whole
 from epidural_dx.errors import CaseError
 
 #: Patients per call of the engine, and per step of the progress bar.
@@ -56,7 +55,8 @@ def run(cohort: Path, out: Path, id: str | None, *, model_options: Mapping[str, 
     causes = [column for column in result.columns if column.startswith("cause.")]
     leaders = [str(leader).removeprefix("cause.") for leader in result[causes].idxmax(axis=1)]
     result.insert(0, "leading_cause", leaders)
-    _write(out, result)
+    with written_whole(out) as temporary:
+        result.to_csv(temporary, encoding="utf-8")
     patients = "1 patient" if len(result) == 1 else f"{len(result):,} patients"
     print(f"{out}: {patients}, {len(result.columns)} columns")
 
@@ -113,25 +113,3 @@ def _progress(total: int) -> Iterator[Any]:
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("Diagnosing", total=total)
         yield lambda count: bar.advance(task, count)
-
-
-def _write(out: Path, frame: Any) -> None:
-    name = ""
-    try:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", newline="", dir=out.parent, prefix=".", delete=False
-        ) as handle:
-            name = handle.name
-            _to_csv(frame, handle)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(name, 0o666 & ~mask)
-        os.replace(name, out)
-    except OSError as error:
-        if name and os.path.exists(name):
-            os.unlink(name)
-        raise CaseError(f"cannot be written ({error.strerror or error})", where=str(out)) from None
-
-
-def _to_csv(frame: Any, handle: IO[str]) -> None:
-    frame.to_csv(handle)

@@ -1,0 +1,197 @@
+"""``plan``: what to order now, what then for each likely result, and when to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from epidural_dx.cli.inputs import open_case, open_model, stage_evidence, with_case_scenario
+from epidural_dx.cli.output import (
+    indented,
+    make_console,
+    make_table,
+    number,
+    percent,
+    print_json,
+    text,
+    waiting,
+)
+from epidural_dx.cli.showing import amount, print_warnings, stage_line, words
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.tree import Tree
+
+    from epidural_dx.decision.plan import Branch, Plan, PlanStep
+    from epidural_dx.decision.stopping import Stopping
+    from epidural_dx.decision.value import Choice
+
+#: Results left out of the tree are mentioned from this probability on.
+MENTIONED = 0.005
+
+
+def run(
+    name: str,
+    settings: Sequence[str],
+    stage: str | None,
+    *,
+    by: str,
+    exclude: tuple[str, ...],
+    hours_since_onset: float | None,
+    as_json: bool,
+    model_options: Mapping[str, Any],
+) -> None:
+    """Plan two steps ahead for a case and print the plan.
+
+    Raises
+    ------
+    EpiduralDxError
+        Bad input, or nothing left to find out.
+    """
+    from epidural_dx.clinical.spelling import nearest
+    from epidural_dx.decision.plan import AIMS, plan_tests
+    from epidural_dx.decision.stopping import same_decision_probability
+    from epidural_dx.errors import EvidenceError
+
+    if by not in AIMS:
+        raise EvidenceError(
+            f"--by {by!r} is unknown", allowed=AIMS, nearest=nearest(by, AIMS, 1)
+        )
+    case = open_case(name)
+    model = open_model(**with_case_scenario(model_options, case))
+    last = stage_evidence(model, case, settings, stage)[-1]
+    answer = model.diagnose(last.evidence, where=case.where(last.name) if last.name else None)
+    options: dict[str, Any] = {"exclude": exclude, "hours_since_onset": hours_since_onset}
+    with waiting("Looking two tests ahead"):
+        plan = plan_tests(model, last.evidence, by=by, **options)
+        stopping = same_decision_probability(model, last.evidence, **options)
+    if as_json:
+        print_json(
+            {
+                "model": {
+                    "name": model.name,
+                    "version": model.version,
+                    "digest": model.digest,
+                    "scenario": model.scenario,
+                },
+                "case": case.name,
+                "stage": last.name,
+                **plan.as_dict(),
+                "stopping": stopping.as_dict(),
+                "warnings": [warning.as_dict() for warning in answer.warnings],
+            }
+        )
+        return
+    console = make_console()
+    console.print(text(str(case.about.get("title") or case.name), "bold"))
+    console.print(stage_line(last))
+    console.print()
+    _print_now(console, plan, stopping)
+    _print_tree(console, plan)
+    _print_considered(console, plan)
+    console.print(
+        indented(
+            text(
+                "Utility: 0 death, 1 full health. Gain: over acting at once"
+                + (
+                    ", net of harm, delay and price."
+                    if by == "value"
+                    else ", in bits about the cause and the marrow."
+                )
+                + " Hours count from now. Only the likeliest results are shown.",
+                "dim",
+            )
+        )
+    )
+    console.print()
+    print_warnings(console, answer)
+
+
+def _print_now(console: Console, plan: Plan, stopping: Stopping) -> None:
+    if plan.act_now is not None:
+        line = text("Without any test: ", "bold")
+        line.append(f"{plan.act_now.words}, expected utility {plan.act_now.expected_utility:.2f}")
+        console.print(line)
+    line = text("Stop rule: ", "bold")
+    line.append(stopping.sentence)
+    console.print(line)
+    line = text("Expected regret of acting now: ", "bold")
+    line.append(
+        f"{stopping.expected_regret:.3f} utility against knowing what the "
+        f"{len(stopping.tests)} remaining tests would show, of {stopping.perfect_information:.3f} "
+        "that knowing everything would gain"
+    )
+    console.print(line)
+    console.print()
+
+
+def _print_tree(console: Console, plan: Plan) -> None:
+    from rich.tree import Tree
+
+    if plan.first is None:
+        console.print(text("Order nothing: no test is worth its harm, delay and price.", "bold"))
+        console.print()
+        return
+    unit = "bits" if plan.by == "information" else "utility"
+    tree = Tree(_order(plan.first, "Order now: ", unit), guide_style="dim")
+    _add(tree, plan.first, unit)
+    console.print(tree)
+    console.print()
+
+
+def _order(step: PlanStep, verb: str, unit: str) -> Any:
+    line = text(verb)
+    line.append(" + ".join(words(test) for test in step.tests), style="bold cyan")
+    line.append(
+        f" · {amount(step.hours)} h · {amount(step.price_usd)} USD · gain {step.gain:+.3f} {unit}",
+        style="dim",
+    )
+    return line
+
+
+def _add(tree: Tree, step: PlanStep, unit: str) -> None:
+    from epidural_dx.decision.plan import PlanStep
+
+    for branch in step.branches:
+        node = tree.add(_results(branch))
+        if isinstance(branch.then, PlanStep):
+            _add(node.add(_order(branch.then, "then order ", unit)), branch.then, unit)
+        else:
+            node.add(_action(branch.then))
+    rest = 1 - sum(branch.probability for branch in step.branches)
+    if step.branches and rest >= MENTIONED:
+        tree.add(text(f"{percent(rest)} other results", "dim"))
+
+
+def _results(branch: Branch) -> Any:
+    line = text(percent(branch.probability), "bold")
+    line.append(f" {', '.join(branch.results) or 'no telling result'}")
+    leading = ", ".join(f"{words(cause)} {percent(p)}" for cause, p in branch.causes)
+    line.append(f": {leading}", style="cyan")
+    return line
+
+
+def _action(choice: Choice) -> Any:
+    line = text(f"do {choice.words}")
+    line.append(f" · utility {choice.expected_utility:.2f}", style="dim")
+    return line
+
+
+def _print_considered(console: Console, plan: Plan) -> None:
+    if not plan.considered:
+        return
+    table = make_table("First tests that were tried", "test", "gain alone", "with a second",
+                       right=(1, 2))
+    for test, one, two in plan.considered:
+        chosen = plan.first is not None and test == plan.first.tests[0]
+        table.add_row(
+            text(words(test), "bold" if chosen else ""),
+            text(_signed(one)),
+            text(_signed(two)),
+        )
+    console.print(indented(table))
+    console.print()
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.3f}" if value > -100 else number(value)

@@ -1,0 +1,284 @@
+"""``uncertainty``: how sure the answer is, under joint draws of every figure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from epidural_dx.cli.inputs import open_case, open_model, stage_evidence, with_case_scenario
+from epidural_dx.cli.output import (
+    bar,
+    indented,
+    make_console,
+    make_table,
+    percent,
+    print_json,
+    text,
+    waiting,
+)
+from epidural_dx.cli.showing import print_warnings, stage_line
+from epidural_dx.cli.writing import check_place, written_whole
+from epidural_dx.errors import EvidenceError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from epidural_dx.clinical.evidence import Evidence
+    from epidural_dx.model import Model
+
+#: Draws that fit into memory (a tenth of a megabyte each).
+MOST_DRAWS = 5000
+#: Chains that arviz's summaries are given, where they divide the draws.
+CHAINS = (4, 3, 2, 1)
+#: Causes below this mean that never lead are summed up in one line.
+SMALL = 0.005
+#: Formats of the file of draws.
+ENDINGS = (".nc", ".csv")
+#: Tests whose rank is looked at.
+RANKED = 5
+
+
+def run(
+    name: str,
+    settings: Sequence[str],
+    stage: str | None,
+    *,
+    draws: int,
+    seed: int,
+    with_tests: bool,
+    out: Path | None,
+    as_json: bool,
+    model_options: Mapping[str, Any],
+) -> None:
+    """Print the spread of the posterior of every cause; write the draws if asked to.
+
+    Raises
+    ------
+    EpiduralDxError
+        Bad input, draws or a seed outside their range, or a file that cannot be written.
+    """
+    from epidural_dx.analysis.uncertainty import posterior_draws
+
+    check_draws(draws, seed, 2)
+    if out is not None:
+        check_place(out, ENDINGS)
+    case = open_case(name)
+    backend = "auto" if with_tests else "numpy"
+    model = open_model(**with_case_scenario(model_options, case), backend=backend)
+    last = stage_evidence(model, case, settings, stage)[-1]
+    answer = model.diagnose(last.evidence, where=case.where(last.name) if last.name else None)
+    with waiting(f"Drawing every figure {draws} times (once for every change of the files)"):
+        of_causes = posterior_draws(model, last.evidence, draws=draws, seed=seed)
+        of_mechanisms = posterior_draws(model, last.evidence, "etiology", draws=draws, seed=seed)
+    causes = _summary("cause", model.causes, dict(answer.ranked_causes()), of_causes)
+    mechanisms = _summary(
+        "name",
+        [m.name for m in model.mechanisms],
+        {n: p for n, _, _, p in answer.ranked_etiology()},
+        of_mechanisms,
+    )
+    tests = None
+    if with_tests:
+        with waiting("Ranking the tests under the draws (up to a minute)"):
+            tests = _test_ranks(model, last.evidence, seed)
+    if out is not None:
+        with waiting(f"Writing {out}"):
+            _write(out, model, last.evidence, of_causes, of_mechanisms, draws, seed)
+    if as_json:
+        print_json(
+            {
+                "model": {
+                    "name": model.name,
+                    "version": model.version,
+                    "digest": model.digest,
+                    "scenario": model.scenario,
+                },
+                "case": case.name,
+                "stage": last.name,
+                "draws": len(of_causes),
+                "seed": seed,
+                "causes": causes,
+                "etiology": mechanisms,
+                "tests": tests,
+                "file": None if out is None else str(out),
+                "warnings": [warning.as_dict() for warning in answer.warnings],
+            }
+        )
+        return
+    console = make_console()
+    console.print(text(str(case.about.get("title") or case.name), "bold"))
+    console.print(stage_line(last))
+    console.print()
+    _print_causes(console, causes, len(of_causes))
+    if tests is not None:
+        _print_tests(console, tests)
+    if out is not None:
+        console.print(text(f"{out}: {len(of_causes):,} draws of causes and mechanisms"))
+        console.print()
+    print_warnings(console, answer)
+
+
+def check_draws(draws: int, seed: int, fewest: int) -> None:
+    """Refuse a number of draws, or a seed, outside its range.
+
+    Raises
+    ------
+    EvidenceError
+        Names the option and its limits.
+    """
+    if not fewest <= draws <= MOST_DRAWS:
+        raise EvidenceError(f"--draws must be {fewest} to {MOST_DRAWS}, got {draws}", value=draws)
+    if seed < 0:
+        raise EvidenceError(f"--seed must be 0 or more, got {seed}", value=seed)
+
+
+def _summary(
+    label: str, names: Sequence[str], now: Mapping[str, float], draws: Any
+) -> list[dict[str, Any]]:
+    """Return one row per name, the largest mean first."""
+    from epidural_dx.analysis.uncertainty import interval
+
+    lower, upper = interval(draws)
+    mean, sd = draws.mean(axis=0), draws.std(axis=0, ddof=1)
+    leads = np.bincount(draws.argmax(axis=1), minlength=len(names)) / len(draws)
+    return [
+        {
+            label: names[i],
+            "probability": now[names[i]],
+            "mean": float(mean[i]),
+            "sd": float(sd[i]),
+            "lower": float(lower[i]),
+            "upper": float(upper[i]),
+            "leads": float(leads[i]),
+        }
+        for i in np.argsort(-mean, kind="stable")
+    ]
+
+
+def _test_ranks(model: Model, evidence: Evidence, seed: int) -> list[dict[str, Any]]:
+    """Return how often each of the most telling tests is the first, best first."""
+    from epidural_dx.analysis.uncertainty import interval, ranking_draws
+    from epidural_dx.decision.ranking import rank_tests
+
+    names = [t.test for t in rank_tests(model, evidence, "lesion_cause")[:RANKED]]
+    if not names:
+        return []
+    frame = ranking_draws(model, evidence, names, seed=seed)
+    first = frame.idxmax(axis=1)
+    lower, upper = interval(frame.to_numpy())
+    rows = [
+        {
+            "test": name,
+            "first": float((first == name).mean()),
+            "bits_mean": float(frame[name].mean()),
+            "bits_lower": float(lower[i]),
+            "bits_upper": float(upper[i]),
+            "draws": len(frame),
+        }
+        for i, name in enumerate(names)
+    ]
+    return sorted(rows, key=lambda row: -float(str(row["first"])))
+
+
+def _write(
+    out: Path,
+    model: Model,
+    evidence: Evidence,
+    of_causes: Any,
+    of_mechanisms: Any,
+    draws: int,
+    seed: int,
+) -> None:
+    if out.suffix.lower() == ".nc":
+        from epidural_dx.analysis.uncertainty import to_datatree
+
+        chains = next(c for c in CHAINS if draws % c == 0)
+        tree: Any = to_datatree(model, evidence, draws=draws, seed=seed, chains=chains)
+        with written_whole(out) as temporary:
+            tree.to_netcdf(str(temporary), engine="h5netcdf")
+        return
+    import pandas as pd
+
+    frame = pd.DataFrame(
+        np.concatenate([of_causes, of_mechanisms], axis=1),
+        columns=[
+            *(f"cause.{c}" for c in model.causes),
+            *(f"etiology.{m.name}" for m in model.mechanisms),
+        ],
+        index=pd.RangeIndex(len(of_causes), name="draw"),
+    )
+    with written_whole(out) as temporary:
+        frame.to_csv(temporary, encoding="utf-8")
+
+
+def _print_causes(console: Console, rows: Sequence[Mapping[str, Any]], draws: int) -> None:
+    width = 24 if console.width >= 100 else 12
+    table = make_table(
+        None, "cause", "answer", "mean", "sd", "90%", "leads in", "", right=(1, 2, 3, 4, 5)
+    )
+    shown = [r for i, r in enumerate(rows) if i < 2 or r["mean"] >= SMALL or r["leads"] > 0]
+    for i, row in enumerate(shown):
+        table.add_row(
+            text(row["cause"], "bold" if i == 0 else ""),
+            text(percent(row["probability"]), "bold" if i == 0 else ""),
+            text(percent(row["mean"])),
+            text(f"{100 * row['sd']:.1f}"),
+            text(f"{_limit(row['lower'])}–{_limit(row['upper'])}%"),
+            text(percent(row["leads"]) if row["leads"] else "never"),
+            text(bar(row["leads"], width, console.encoding), "cyan"),
+        )
+    table.columns[0].no_wrap = True
+    table.columns[6].no_wrap = True
+    table.columns[6].min_width = width
+    console.print(indented(table))
+    rest = rows[len(shown) :] if len(shown) < len(rows) else ()
+    if rest:
+        console.print(indented(text(f"{len(rest)} others never lead, each below 0.5%", "dim")))
+    console.print()
+    margin = 164.5 * (0.25 / draws) ** 0.5
+    console.print(
+        indented(
+            text(
+                f"{draws} draws of every figure behind the model, each within what its patients "
+                "and experts allow; the patient's findings stay. Answer: with every figure at its "
+                "mean. Mean, sd (points) and 90%: over the draws. Leads in: share of the draws in "
+                f"which the cause is the most probable (±{margin:.0f} points at most).",
+                "dim",
+            )
+        )
+    )
+    console.print()
+
+
+def _limit(probability: float) -> str:
+    shown = 100 * probability
+    return f"{shown:.0f}" if shown >= 9.95 or shown < 0.05 else f"{shown:.1f}"
+
+
+def _print_tests(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
+    if not rows:
+        console.print(indented(text("No test would add anything.", "dim")))
+        console.print()
+        return
+    table = make_table("Most telling test", "test", "first in", "bits", "90%", right=(1, 2, 3))
+    for row in rows:
+        table.add_row(
+            text(row["test"]),
+            text(percent(row["first"]) if row["first"] else "never"),
+            text(f"{row['bits_mean']:.2f}"),
+            text(f"{row['bits_lower']:.2f}–{row['bits_upper']:.2f}"),
+        )
+    console.print(indented(table))
+    console.print(
+        indented(
+            text(
+                f"Bits about the cause, under {rows[0]['draws']} draws; the {len(rows)} tests "
+                "that tell most today.",
+                "dim",
+            )
+        )
+    )
+    console.print()
