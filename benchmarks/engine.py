@@ -1,17 +1,17 @@
-"""Time the inference engine against pgmpy and pyAgrum, in interleaved rounds on the same cases.
+"""Time the inference engine against pgmpy and pyAgrum on the real network, in one run.
 
-    python benchmarks/engine.py [NETWORK.pkl] [--target N] [--rounds N] [--public alarm,...]
-                                [--without pgmpy,pyagrum] [--json FILE]
+    python benchmarks/engine.py [--rounds N] [--seconds S] [--draws N] [--without pgmpy,numpy,...]
+                                [--public alarm,...] [--verify N] [--write docs/performance.md]
 
-Without an argument the synthetic network of `synthetic_network.py` is used. NETWORK.pkl is a
-pickled `epidural_dx.inference.Network`, or a pickled dict with the keys ``network``, ``target``,
-``observed`` (usually observed variables), ``findings`` (variables cases may observe) and
-optionally ``cases`` (list of dicts variable -> state). Run it with PYTHONPATH=src from a checkout.
+The main job is what `model.query(evidence)` returns: posterior of etiology and lesion_cause, and
+the information of every open variable about lesion_cause, as plain arrays. Cases are the published
+patients in `cases/`, stage by stage. All engines answer the same cases in interleaved rounds, so
+that a busy machine slows them alike: trust the ratios. pyAgrum has the joint targets {etiology,
+variable} declared once and keeps its engine; pgmpy needs one variable elimination per open
+variable, and so is timed on few cases.
 
-The main job: posterior of the target, and the mutual information of the target and every open
-variable given the evidence. pyAgrum is used as its best user would: joint targets declared once,
-one engine for all cases. pgmpy answers with one variable elimination per open variable; it is
-timed on fewer cases, and agreement is checked on every number.
+`--verify N` compares every number of N random evidence sets (0 to 40 findings, a fifth of them
+uncertain) with pyAgrum, and some with pgmpy, and times nothing. Run it with PYTHONPATH=src.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ import argparse
 import gzip
 import json
 import os
-import pickle
 import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import tracemalloc
+import warnings
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
@@ -34,24 +35,18 @@ from typing import Any
 
 import numpy as np
 
-from epidural_dx.inference import (
-    Engine,
-    Factor,
-    Network,
-    compile_network,
-    mutual_information,
-)
+import epidural_dx as edx
+from epidural_dx.clinical.case import read_case
+from epidural_dx.inference import Engine, Factor, Network, compile_network, mutual_information
 
 sys.path.insert(0, str(Path(__file__).parent))
-import synthetic_network  # noqa: E402
+from peers import Case, PgmpyPeer, PyAgrumPeer, hard_state  # noqa: E402
 
-Case = dict[int, int]
+ROOT = Path(__file__).parents[1]
+warnings.filterwarnings("ignore", category=FutureWarning, module="pgmpy")
 
-
-def quartiles(seconds: list[float]) -> str:
-    """Return median and quartiles in milliseconds."""
-    q1, q2, q3 = np.percentile(np.array(seconds) * 1e3, [25, 50, 75])
-    return f"{q2:9.3f} ms  [{q1:.3f}, {q3:.3f}]"
+#: Rows of the table: (job, measured, goal).
+Row = tuple[str, str, str]
 
 
 def timed(call: Callable[[], Any]) -> tuple[float, Any]:
@@ -61,120 +56,322 @@ def timed(call: Callable[[], Any]) -> tuple[float, Any]:
     return time.perf_counter() - start, result
 
 
-class PyAgrumPeer:
-    """pyAgrum with joint targets {target, variable} declared once."""
+def quartiles(seconds: list[float]) -> str:
+    """Return median and quartiles in milliseconds."""
+    q1, q2, q3 = np.percentile(np.array(seconds) * 1e3, [25, 50, 75])
+    return f"{q2:.3g} ms [{q1:.3g}, {q3:.3g}]"
 
-    def __init__(self, network: Network, target: int, shared: int, method: str) -> None:
-        import pyagrum as gum
 
-        self.network, self.target, self.shared = network, target, shared
-        bn = gum.BayesNet()
-        for v, k in enumerate(network.cardinalities):
-            bn.add(gum.LabelizedVariable(f"v{v}", "", k))
-        self.always: dict[str, int] = {}
-        for number, factor in enumerate(network.factors):
-            if factor.child is not None:
-                child, table = f"v{factor.child}", factor.table
-                parents = [f"v{p}" for p in factor.variables[:-1]]
-            else:
-                child = f"s{number}"
-                bn.add(gum.LabelizedVariable(child, "", 2))
-                accept = factor.table / factor.table.max()
-                table = np.stack([accept, 1 - accept], axis=-1)
-                parents = [f"v{p}" for p in factor.variables]
-                self.always[child] = 0
-            for parent in parents:
-                bn.addArc(parent, child)
-            wanted = [*parents, child]
-            have = list(bn.cpt(child).names)[::-1]
-            bn.cpt(child)[:] = np.ascontiguousarray(
-                table.transpose([wanted.index(name) for name in have])
-            )
-        self.engine = getattr(gum, method)(bn)
-        self.engine.setNumberOfThreads(1)
-        for v in range(network.size):
-            if v not in (target, shared):
-                self.engine.addJointTarget({f"v{shared}", f"v{v}"})
-        self.engine.addJointTarget({f"v{shared}", f"v{target}"})
+def machine() -> str:
+    """Describe the machine in one line."""
+    model = platform.processor() or platform.machine()
+    if os.path.exists("/proc/cpuinfo"):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.split(":")[1].strip()
+                break
+    load = f", load {os.getloadavg()[0]:.1f} at the start" if hasattr(os, "getloadavg") else ""
+    return (
+        f"{model}, {os.cpu_count()} processors{load}, {platform.system()}, "
+        f"Python {platform.python_version()}, numpy {np.__version__}"
+    )
 
-    def __call__(self, case: Case) -> np.ndarray:
-        """Return the information of every open variable about the target."""
-        network, shared, target = self.network, self.shared, self.target
-        self.engine.setEvidence(self.always | {f"v{v}": s for v, s in case.items()})
-        self.engine.makeInference()
-        link = self._joint(shared, target)
-        # The coarse target is a function of the variable in the joint targets: sum to it.
-        given = np.divide(
-            link, link.sum(axis=1, keepdims=True), out=np.zeros_like(link),
-            where=link.sum(axis=1, keepdims=True) > 0,
+
+def memory_bandwidth() -> float:
+    """Return bytes per second of reading a large array once."""
+    block = np.ones(8_000_000)
+    return float(block.nbytes / min(timed(block.sum)[0] for _ in range(3)))
+
+
+def patients(model: edx.Model) -> list[tuple[str, Any]]:
+    """Return the published patients, one entry per stage: name and evidence."""
+    found = []
+    for path in sorted((ROOT / "cases").glob("*.yaml")):
+        case = read_case(path)
+        for stage in case.stage_names:
+            raw = case.evidence(stage, canonical=model.canonical_name).raw
+            found.append((f"{path.stem}, {stage}", model.read_evidence(raw)))
+    return found
+
+
+def sample_states(network: Network, rng: np.random.Generator) -> dict[int, int]:
+    """Draw all variables from the tables (potentials left out)."""
+    states: dict[int, int] = {}
+    left = [f for f in network.factors if f.child is not None]
+    while left:
+        rest = []
+        for factor in left:
+            *parents, child = factor.variables
+            if any(p not in states for p in parents):
+                rest.append(factor)
+                continue
+            column = np.cumsum(factor.table[tuple(states[p] for p in parents)])
+            states[child] = int(min(np.searchsorted(column, rng.random()), len(column) - 1))
+        left = rest
+    return states
+
+
+def random_cases(
+    model: edx.Model, count: int, fewest: int, most: int, soft: float, seed: int
+) -> list[dict[int, np.ndarray]]:
+    """Draw patients and let some of their findings be known; a share of them uncertain."""
+    rng = np.random.default_rng(seed)
+    names = list(model.variables)
+    candidates = [i for i, n in enumerate(names) if not model.variables[n].latent]
+    network = model.plan.network
+    pool = [sample_states(network, rng) for _ in range(min(count, 300))]
+    cases = []
+    for i in range(count):
+        states = pool[i % len(pool)]
+        case: dict[int, np.ndarray] = {}
+        some = rng.permutation(candidates)[: int(rng.integers(fewest, most + 1))]
+        for v in some.tolist():
+            k = network.cardinalities[v]
+            case[v] = np.eye(k)[states[v]]
+            if rng.random() < soft:
+                case[v] = 0.9 * case[v] + 0.1 * rng.random(k)
+        cases.append(case)
+    return cases
+
+
+def stack(cases: list[dict[int, np.ndarray]], network: Network) -> dict[int, np.ndarray]:
+    """Return cases with hard findings as one batch of states."""
+    states = np.full((len(cases), network.size), -1, dtype=np.int64)
+    for row, case in enumerate(cases):
+        for v, weights in case.items():
+            states[row, v] = int(weights.argmax())
+    return {v: states[:, v].copy() for v in range(network.size) if (states[:, v] >= 0).any()}
+
+
+def bits_of(joints: dict[int, np.ndarray], cause_of: np.ndarray) -> dict[int, float]:
+    """Return the information of every variable about the causes, summed from mechanisms."""
+    by_cause = np.eye(cause_of.max() + 1)[cause_of].T
+    return {v: float(mutual_information(by_cause @ joint)) for v, joint in joints.items()}
+
+
+def single_jobs(
+    model: edx.Model, options: argparse.Namespace, out: dict[str, Any]
+) -> list[Row]:
+    """Time main jobs and posteriors of single patients; check every number on the way."""
+    without = options.without
+    position = {n: i for i, n in enumerate(model.variables)}
+    etiology, cause = position["etiology"], position["lesion_cause"]
+    network = model.plan.network
+    cause_of = next(f.table for f in network.factors if f.child == cause).argmax(axis=1)
+    cases = patients(model)
+    models = {b: edx.load_model(backend=b) for b in ("numba", "numpy") if b not in without}
+    jobs: dict[str, Callable[[Any], Any]] = {}
+    for backend, one in models.items():
+        jobs[f"{backend} main job"] = lambda e, m=one: m.query(e)
+        jobs[f"{backend} posterior only"] = lambda e, m=one: m.run(
+            e, target=("lesion_cause",), want=()
         )
-        bits = np.zeros(network.size)
-        for v in range(network.size):
-            if v in case or v in (target, shared):
-                continue
-            joint = self._joint(shared, v)
-            bits[v] = mutual_information(given.T @ joint if target != shared else joint)
-        return bits
-
-    def _joint(self, a: int, b: int) -> np.ndarray:
-        if a == b:
-            return np.diag(self.engine.posterior(f"v{a}").toarray())
-        table = self.engine.jointPosterior({f"v{a}", f"v{b}"})
-        array: np.ndarray = table.toarray()
-        return array if list(table.names)[::-1] == [f"v{a}", f"v{b}"] else array.T
-
-
-class PgmpyPeer:
-    """pgmpy's variable elimination, one query per open variable."""
-
-    def __init__(self, network: Network, target: int) -> None:
-        from pgmpy.factors.discrete import TabularCPD
-        from pgmpy.inference import VariableElimination
-        from pgmpy.models import DiscreteBayesianNetwork
-
-        self.network, self.target = network, target
-        model = DiscreteBayesianNetwork()
-        model.add_nodes_from([f"v{v}" for v in range(network.size)])
-        cpds = []
-        self.always: dict[str, int] = {}
-        for number, factor in enumerate(network.factors):
-            if factor.child is not None:
-                child, table = f"v{factor.child}", factor.table
-                parents = factor.variables[:-1]
-            else:
-                child = f"s{number}"
-                accept = factor.table / factor.table.max()
-                table = np.stack([accept, 1 - accept], axis=-1)
-                parents = factor.variables
-                self.always[child] = 0
-                model.add_node(child)
-            model.add_edges_from([(f"v{p}", child) for p in parents])
-            k = table.shape[-1]
-            cpds.append(
-                TabularCPD(
-                    child, k, np.moveaxis(table, -1, 0).reshape(k, -1),
-                    evidence=[f"v{p}" for p in parents] or None,
-                    evidence_card=[network.cardinalities[p] for p in parents] or None,
-                )
+        jobs[f"{backend} labelled diagnose"] = lambda e, m=one: m.diagnose(e)
+    peers = {}
+    if "pyagrum" not in without:
+        for method in ("ShaferShenoyInference", "LazyPropagation"):
+            peers[f"pyAgrum {method}"] = PyAgrumPeer(network, etiology, method)
+    pgmpy = None if "pgmpy" in without else PgmpyPeer(network, etiology)
+    for job in jobs.values():
+        job(cases[0][1])
+    spent: dict[str, list[float]] = {}
+    worst = 0.0
+    ratios: dict[str, list[float]] = {}
+    first = "numba" if "numba" in models else "numpy"
+    for number in range(options.rounds):
+        name, evidence = cases[(number * 5) % len(cases)]
+        arrays = model.arrays(evidence)
+        mine = {}
+        for label, job in jobs.items():
+            # The best of three: a first call finds the cache full of another engine's tables.
+            runs = [timed(lambda j=job, e=evidence: j(e)) for _ in range(3)]
+            mine[label] = min(seconds for seconds, _ in runs)
+            spent.setdefault(label, []).extend(seconds for seconds, _ in runs)
+        expected = models[first].query(evidence)
+        for label, peer in peers.items():
+            seconds, joints = timed(lambda p=peer, c=arrays: p.joints(c))
+            spent.setdefault(label, []).append(seconds)
+            ratios.setdefault(label, []).append(seconds / mine[f"{first} main job"])
+            difference = max(
+                abs(bits - expected.information[v])
+                for v, bits in bits_of(joints, cause_of).items()
             )
-        model.add_cpds(*cpds)
-        self.engine = VariableElimination(model)
+            worst = max(worst, difference)
+        if pgmpy is not None and number < options.pgmpy:
+            open_ones = [
+                v
+                for v in range(network.size)
+                if v != etiology and not (v in arrays and hard_state(arrays[v]) is not None)
+            ]
+            start = time.perf_counter()
+            joints = {v: pgmpy.joint(arrays, v) for v in open_ones}
+            seconds = time.perf_counter() - start
+            label = "pgmpy VariableElimination"
+            spent.setdefault(label, []).append(seconds)
+            ratios.setdefault(label, []).append(seconds / mine[f"{first} main job"])
+            for v, bits in bits_of(joints, cause_of).items():
+                worst = max(worst, abs(bits - expected.information[v]))
+    out["median_ms"] = {n: statistics.median(s) * 1e3 for n, s in spent.items()}
+    for label, seconds_of in spent.items():
+        print(f"  {label:34s} {quartiles(seconds_of)}  (n={len(seconds_of)})")
+    print(f"  largest difference to the peers: {worst:.1e} bits")
+    out["worst_difference_bits"] = worst
+    goals = {
+        "numba main job": "0.5 ms",
+        "numpy main job": "1.5 ms",
+    }
+    rows = [(n, quartiles(s), goals.get(n, "")) for n, s in spent.items()]
+    best = [r for n, r in ratios.items() if "pyAgrum" in n]
+    if best:
+        fewest = [min(pair) for pair in zip(*best, strict=True)]
+        out["times_pyagrum"] = statistics.median(fewest)
+        rows.append((f"pyAgrum's best / {first} main job", f"{statistics.median(fewest):.0f} x "
+                     f"[{min(fewest):.0f}, {max(fewest):.0f}]", "60 x"))
+    if pgmpy is not None:
+        times = ratios["pgmpy VariableElimination"]
+        rows.append((f"pgmpy / {first} main job", f"{statistics.median(times):,.0f} x", "1,000 x"))
+    rows.append(("largest difference to pgmpy and pyAgrum", f"{worst:.1e} bits", "1e-9"))
+    floor = network.cells * 8 / memory_bandwidth()
+    adds = [
+        model.plan.multiply_adds(
+            cause, [v for v, w in model.arrays(e).items() if hard_state(w) is not None]
+        )
+        for _, e in cases
+    ]
+    rows.append(("multiply-adds of a patient", f"{statistics.median(adds):,.0f} "
+                 f"[{min(adds):,}, {max(adds):,}]", "300,000"))
+    took = out["median_ms"][f"{first} main job"] / 1e3
+    rows.append((f"{first} main job / reading all tables once ({floor * 1e6:.0f} us)",
+                 f"{took / floor:.0f} x", ""))
+    return rows
 
-    def __call__(self, case: Case) -> np.ndarray:
-        """Return the information of every open variable about the target."""
-        evidence = self.always | {f"v{v}": s for v, s in case.items()}
-        bits = np.zeros(self.network.size)
-        for v in range(self.network.size):
-            if v in case or v == self.target:
-                continue
-            answer = self.engine.query(
-                [f"v{self.target}", f"v{v}"], evidence=evidence, show_progress=False
+
+def batches(model: edx.Model, options: argparse.Namespace, out: dict[str, Any]) -> list[Row]:
+    """Time batches and the two-step look-ahead."""
+    network, rows = model.plan.network, []
+    position = {n: i for i, n in enumerate(model.variables)}
+    cause = position["lesion_cause"]
+    some = random_cases(model, 10_000, 4, 24, 0.0, 1)
+    for case in some:
+        for v in model.plan.usually_observed:
+            case.setdefault(v, np.eye(network.cardinalities[v])[0])
+    every = stack(some, network)
+    for backend in ("numba", "numpy"):
+        if backend in options.without:
+            continue
+        count = 10_000 if backend == "numba" else 400
+        batch = {v: states[:count] for v, states in every.items()}
+        engine = Engine(model.plan, backend)
+        for label, want, goal in (
+            ("main jobs", ("information",), "10,000 / s"), ("posteriors", (), "40,000 / s")
+        ):
+            engine.run({v: s[:64] for v, s in batch.items()}, target=cause, want=want)
+            seconds = min(
+                timed(lambda e=engine, w=want, b=batch: e.run(b, target=cause, want=w))[0]
+                for _ in range(3)
             )
-            table = answer.values
-            if list(answer.variables) != [f"v{self.target}", f"v{v}"]:
-                table = table.T
-            bits[v] = mutual_information(table)
-        return bits
+            out[f"{backend} {label}"] = count / seconds
+            rows.append((f"{backend} batch of {count:,}, {label}", f"{count / seconds:,.0f} / s",
+                         goal if backend == "numba" else ""))
+        if backend == "numba":
+            # 100,000 in chunks, no longer than the time that is left for it.
+            tracemalloc.start()
+            start, done = time.perf_counter(), 0
+            while done < 100_000 and time.perf_counter() - start < options.seconds:
+                engine.run(batch, target=cause, want=("information",))
+                done += count
+            seconds = time.perf_counter() - start
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+            rows.append((f"numba {done:,} of 100,000 main jobs, chunks of {count:,}",
+                         f"{done / seconds:,.0f} / s, {peak / 1e6:.0f} MB", "bounded memory"))
+        evidence = model.arrays(patients(model)[-1][1])
+        ahead = []
+        for v, name in enumerate(model.variables):
+            if v not in evidence and not model.variables[name].latent:
+                k = network.cardinalities[v]
+                ahead += [evidence | {v: np.eye(k)[state]} for state in range(k)]
+        wide = {
+            v: np.stack([case.get(v, np.ones(network.cardinalities[v])) for case in ahead])
+            for v in {v for case in ahead for v in case}
+        }
+        engine.run(wide, target=cause, want=("information",))
+        seconds, _ = timed(
+            lambda e=engine, w=wide: e.run(w, target=cause, want=("information",))
+        )
+        rows.append((f"{backend} two-step look-ahead = {len(ahead)} main jobs",
+                     f"{seconds * 1e3:.0f} ms", ""))
+    return rows
+
+
+def parameter_draws(
+    model: edx.Model, options: argparse.Namespace, out: dict[str, Any]
+) -> list[Row]:
+    """Time the bank of draws and the main job under all draws."""
+    from epidural_dx.network.draws import draw_tables, factor_tables
+
+    count = options.draws
+    cause = list(model.variables).index("lesion_cause")
+    built, literature = model.built, model.literature
+    priors = ROOT / "priors"
+    drawing, drawn = timed(
+        lambda: draw_tables(built, built.structure, literature, priors, count, 0)[0]
+    )
+    engine = Engine(model.plan)
+    packing, bank = timed(lambda: engine.bank(factor_tables(drawn, model.plan.network)))
+    rows = [
+        (f"drawing {count:,} parameter sets", f"{drawing:.1f} s", "2 s with packing"),
+        ("packing them", f"{packing:.1f} s", ""),
+        ("bank of draws in memory", f"{bank.bytes / 1e6:.0f} MB", "200 MB"),
+    ]
+    name, evidence = max(patients(model), key=lambda p: len(p[1].likelihoods))
+    arrays = model.arrays(evidence)
+    engine.run(arrays, target=cause, want=("information",), bank=bank)
+    seconds = [
+        timed(lambda: engine.run(arrays, target=cause, want=("information",), bank=bank))[0]
+        for _ in range(5)
+    ]
+    out["draws_s"] = min(seconds)
+    rows.append((f"{count:,} draws x main job ({engine.backend}; {name})",
+                 f"{min(seconds):.3f} s, median {statistics.median(seconds):.3f} s", "0.15 s"))
+    return rows
+
+
+def starts(model: edx.Model) -> list[Row]:
+    """Time compilation, pickling and cold starts of the command."""
+    plan = model.plan
+    seconds, _ = timed(
+        lambda: compile_network(
+            plan.network, *plan.targets, usually_observed=plan.usually_observed
+        )
+    )
+    size = plan.size()
+    rows = [
+        ("compiling the plan", f"{seconds:.1f} s, {size['contractions']} contractions for "
+         f"{len(plan.targets)} targets, {size['table_cells']:,} table cells", ""),
+    ]
+    case = ROOT / "cases" / "melanoma_marrow_hematoma.yaml"
+    code = "import sys; from epidural_dx.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", code, "diagnose", str(case), "--no-tests"]
+    with tempfile.TemporaryDirectory() as folder:
+        settings = os.environ | {"EPIDURAL_DX_CACHE": folder}
+        cold = []
+        for _ in range(6):
+            seconds, answer = timed(
+                lambda: subprocess.run(command, capture_output=True, env=settings, check=False)
+            )
+            if answer.returncode:
+                raise RuntimeError(answer.stderr.decode())
+            cold.append(seconds)
+    rows.append(("epidural-dx diagnose CASE --no-tests, nothing compiled", f"{cold[0]:.1f} s", ""))
+    rows.append(("the same, compiled model on disk",
+                 f"{statistics.median(cold[1:]):.2f} s (best {min(cold[1:]):.2f})", "0.8 s"))
+    tracemalloc.start()
+    model.query(patients(model)[-1][1])
+    rows.append(("memory of one main job", f"{tracemalloc.get_traced_memory()[1] / 1e6:.2f} MB",
+                 ""))
+    tracemalloc.stop()
+    return rows
 
 
 def public_network(name: str) -> Network:
@@ -195,258 +392,130 @@ def public_network(name: str) -> Network:
     return Network(tuple(int(model.get_cardinality(n)) for n in names), tuple(factors))
 
 
-def sample(
-    network: Network,
-    rng: np.random.Generator,
-    candidates: list[int],
-    count: int,
-    always: tuple[int, ...] = (),
-) -> Case:
-    """Draw a possible case from the tables (potentials left out).
+def public_jobs(name: str, rounds: int) -> list[Row]:
+    """Time main jobs on a public network."""
+    network = public_network(name)
+    rng = np.random.default_rng(0)
+    target = max(range(network.size), key=lambda v: network.cardinalities[v])
+    engine = Engine(compile_network(network, target))
+    peer = PyAgrumPeer(network, target, "LazyPropagation")
+    mine, theirs, worst = [], [], 0.0
+    for _ in range(rounds):
+        states = sample_states(network, rng)
+        seen = rng.permutation(network.size)[: int(rng.integers(0, 8))]
+        case = {
+            int(v): np.eye(network.cardinalities[v])[states[int(v)]] for v in seen if v != target
+        }
+        engine.run(case, want=("joints", "information"))
+        seconds, result = timed(lambda c=case: engine.run(c, want=("joints", "information")))
+        mine.append(seconds)
+        seconds, joints = timed(lambda c=case: peer.joints(c))
+        theirs.append(seconds)
+        worst = max(worst, *(np.abs(result.joints[v][0] - j).max() for v, j in joints.items()))
+    ratio = statistics.median(theirs) / statistics.median(mine)
+    return [(f"{name}: main job, pyAgrum Lazy / {engine.backend}",
+             f"{quartiles(mine)}, {ratio:.0f} x, difference {worst:.0e}", "")]
 
-    The variables of `always` and `count` of the candidates are observed.
+
+def verify(model: edx.Model, count: int, seed: int = 0) -> tuple[float, float]:
+    """Compare every number with pyAgrum on random evidence sets, and some with pgmpy.
+
+    Returns
+    -------
+    tuple of float
+        Largest difference of any probability to pyAgrum and to pgmpy.
     """
-    states: Case = {}
-    left = [f for f in network.factors if f.child is not None]
-    while left:
-        rest = []
-        for factor in left:
-            *parents, child = factor.variables
-            if any(p not in states for p in parents):
-                rest.append(factor)
-                continue
-            column = np.cumsum(factor.table[tuple(states[p] for p in parents)])
-            states[child] = int(min(np.searchsorted(column, rng.random()), len(column) - 1))
-        left = rest
-    others = [v for v in candidates if v in states and v not in always]
-    chosen = rng.choice(others, size=min(count, len(others)), replace=False)
-    return {int(v): states[int(v)] for v in (*always, *chosen) if v in states}
+    network = model.plan.network
+    etiology = list(model.variables).index("etiology")
+    peer = PyAgrumPeer(network, etiology, "LazyPropagation")
+    pgmpy = PgmpyPeer(network, etiology)
+    engines = [Engine(model.plan, b) for b in ("numba", "numpy")]
+    scale = sum(np.log(f.table.max()) for f in network.factors if f.child is None)
+    rng = np.random.default_rng(seed)
+    to_pyagrum = to_pgmpy = 0.0
+    cases = random_cases(model, count, 0, 40, 0.2, seed)
+    batch = engines[0].run(_as_batch(cases, network), target=etiology)
+    for number, case in enumerate(cases):
+        results = [(e.run(case, target=etiology), 0) for e in engines] + [(batch, number)]
+        if not all(bool(r.possible[i]) for r, i in results):
+            if any(bool(r.possible[i]) for r, i in results):
+                raise AssertionError("backends disagree on what is impossible")
+            continue
+        joints = peer.joints(case)
+        for result, i in results:
+            difference = abs(result.log_evidence[i] - sum(
+                np.log(w.max()) for w in case.values()
+            ) - scale - peer.log_evidence())
+            to_pyagrum = max(to_pyagrum, float(difference))
+            for v, joint in joints.items():
+                difference = np.abs(result.joints[v][i] - joint).max()
+                to_pyagrum = max(to_pyagrum, float(difference))
+        if number % 25 == 0:
+            for v in rng.permutation(list(joints))[:3].tolist():
+                difference = np.abs(results[0][0].joints[v][0] - pgmpy.joint(case, v)).max()
+                to_pgmpy = max(to_pgmpy, float(difference))
+    return to_pyagrum, to_pgmpy
 
 
-def drawn_tables(network: Network, draws: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """Return tables that vary by a tenth between draws; zeros stay zeros."""
-    tables = []
-    for factor in network.factors:
-        table = factor.table * rng.uniform(0.9, 1.1, size=(draws, *factor.table.shape))
-        if factor.child is not None:
-            table = table / table.sum(axis=-1, keepdims=True)
-        tables.append(table)
-    return tables
+def _as_batch(cases: list[dict[int, np.ndarray]], network: Network) -> dict[int, np.ndarray]:
+    """Return cases of any kind as likelihoods per row."""
+    batch = {}
+    for v in sorted({v for case in cases for v in case}):
+        open_one = np.ones(network.cardinalities[v])
+        batch[v] = np.stack([case.get(v, open_one) for case in cases])
+    return batch
 
 
-def memory_bandwidth() -> float:
-    """Return bytes per second of reading a large array once."""
-    block = np.ones(8_000_000)
-    best = min(timed(lambda: block.sum())[0] for _ in range(3))
-    return float(block.nbytes / best)
-
-
-def bench(
-    label: str,
-    network: Network,
-    target: int,
-    observed: tuple[int, ...],
-    cases: list[Case],
-    rounds: int,
-    without: set[str],
-    shared: int | None = None,
-) -> dict[str, Any]:
-    """Time one network; return the figures."""
-    out: dict[str, Any] = {"network": label}
-    seconds, plan = timed(lambda: compile_network(network, target, usually_observed=observed))
-    program = plan.programs[plan.target_programs[0]]
-    out["compile_s"] = seconds
-    out["multiply_adds"] = plan.multiply_adds()
-    floor = network.cells * 8 / memory_bandwidth()
-    out["floor_ms"] = floor * 1e3
-    print(f"\n== {label}: {network.size} variables, {network.cells} cells, "
-          f"target of {network.cardinalities[target]} states")
-    print(f"compile {seconds:.2f} s; {len(program.collect)} + "
-          f"{len(program.distribution(plan.carried[0]).steps)} contractions, "
-          f"{plan.multiply_adds():,} multiply-adds; floor (tables read once) {floor * 1e6:.0f} us")
-
-    engines = {b: Engine(plan, backend=b) for b in ("numpy", "numba") if b not in without}
-    jobs: dict[str, Callable[[Case], Any]] = {}
-    for backend, engine in engines.items():
-        jobs[f"{backend} main job"] = lambda c, e=engine: e.run(c, want=("information",))
-        jobs[f"{backend} posterior only"] = lambda c, e=engine: e.log_evidence_many(c)
-    peers: dict[str, Callable[[Case], np.ndarray]] = {}
-    if "pyagrum" not in without:
-        for method in ("ShaferShenoyInference", "LazyPropagation"):
-            peers[f"pyAgrum {method}"] = PyAgrumPeer(
-                network, target, target if shared is None else shared, method
-            )
-    if "pgmpy" not in without:
-        peers["pgmpy VariableElimination"] = PgmpyPeer(network, target)
-    for job in jobs.values():
-        job(cases[0])
-    seconds_by: dict[str, list[float]] = {name: [] for name in (*jobs, *peers)}
-    worst = 0.0
-    for number in range(rounds):
-        case = cases[number % len(cases)]
-        expected = None
-        for name, job in jobs.items():
-            seconds, result = timed(lambda j=job, c=case: j(c))
-            seconds_by[name].append(seconds)
-            if "main job" in name:
-                expected = result.information[0]
-        for name, peer in peers.items():
-            if "pgmpy" in name and number >= max(1, rounds // 10):
-                continue
-            seconds, bits = timed(lambda p=peer, c=case: p(c))
-            seconds_by[name].append(seconds)
-            if expected is not None:
-                open_variables = [v for v in range(network.size) if v not in case]
-                skip = {target, shared}
-                difference = [abs(bits[v] - expected[v]) for v in open_variables if v not in skip]
-                worst = max(worst, *difference)
-    # Many more rounds for what is fast.
-    for _ in range(5):
-        for case in cases:
-            for name, job in jobs.items():
-                seconds_by[name].append(timed(lambda j=job, c=case: j(c))[0])
-    out["median_ms"] = {n: statistics.median(s) * 1e3 for n, s in seconds_by.items() if s}
-    for name, values in seconds_by.items():
-        print(f"  {name:32s} {quartiles(values)}  (n={len(values)})")
-    if peers:
-        print(f"  largest difference of any information value: {worst:.1e} bits")
-        out["worst_difference_bits"] = worst
-        mine = out["median_ms"][f"{list(engines)[-1]} main job"]
-        for name in peers:
-            ratio = out["median_ms"][name] / mine
-            print(f"  {name} / {list(engines)[-1]} main job: {ratio:.0f}x")
-        print(f"  {list(engines)[-1]} main job / floor: {mine / (floor * 1e3):.1f}x")
-    return out
-
-
-def bench_batches(
-    network: Network, target: int, observed: tuple[int, ...], cases: list[Case], backend: str
-) -> dict[str, float]:
-    """Time batches and draws of one backend."""
-    plan = compile_network(network, target, usually_observed=observed)
-    out: dict[str, float] = {}
-    print(f"\n-- batches, {backend}")
-    for rows in (1_000, 10_000) if backend == "numba" else (200,):
-        states = np.full((rows, network.size), -1, dtype=np.int64)
-        for i in range(rows):
-            for v, s in cases[i % len(cases)].items():
-                states[i, v] = s
-        batch = {v: states[:, v].copy() for v in range(network.size) if (states[:, v] >= 0).any()}
-        for threads in (1, 2) if backend == "numba" else (1,):
-            engine = Engine(plan, backend=backend, threads=threads)
-            for label, want in (("main jobs", ("information",)), ("posteriors", ())):
-                engine.run({v: s[:64] for v, s in batch.items()}, want=want)
-                seconds = min(timed(lambda e=engine, w=want, b=batch: e.run(b, want=w))[0]
-                              for _ in range(2))
-                out[f"{label}_{rows}_{threads}"] = rows / seconds
-                print(f"  {rows:6d} {label:10s} {threads} thread(s): {rows / seconds:10,.0f} / s")
-    draws = 1_000 if backend == "numba" else 100
-    engine = Engine(plan, backend=backend)
-    tables = drawn_tables(network, draws, np.random.default_rng(0))
-    seconds, bank = timed(lambda: engine.bank(tables))
-    print(f"  bank of {draws} draws: {bank.bytes / 1e6:.0f} MB, packed in {seconds:.2f} s")
-    engine.run(cases[0], bank=bank, want=("information",))
-    seconds = min(
-        timed(lambda: engine.run(cases[0], bank=bank, want=("information",)))[0] for _ in range(3)
-    )
-    out[f"draws_{draws}_s"] = seconds
-    print(f"  {draws} draws x main job: {seconds:.3f} s")
-    pair = [v for v in range(network.size) if v not in cases[0] and v != target][-2:]
-    seconds, _ = timed(lambda: engine.joint(cases[0], pair, target=target))
-    print(f"  joint of the target and a panel of two: {seconds * 1e3:.2f} ms")
-    tracemalloc.start()
-    engine.run(cases[0], want=("information",))
-    print(f"  memory of one main job: {tracemalloc.get_traced_memory()[1] / 1e6:.2f} MB")
-    tracemalloc.stop()
-    return out
-
-
-def cold_start(backend: str) -> None:
-    """Time the import and first answer in a fresh process (the interpreter's cache on disk)."""
-    code = (
-        "import time; t=time.perf_counter(); import numpy as np\n"
-        "from epidural_dx.inference import *\n"
-        "n=Network((2,2),(Factor((0,),np.array([.4,.6]),0),"
-        "Factor((0,1),np.array([[.9,.1],[.2,.8]]),1)))\n"
-        f"Engine(compile_network(n,0),backend={backend!r}).run({{1:1}})\n"
-        "print(time.perf_counter()-t)"
-    )
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    print(f"  import + first answer, {backend}: {float(answer.stdout):.2f} s")
-
-
-def machine() -> str:
-    """Describe the machine in one line."""
-    model = platform.processor() or platform.machine()
-    for line in Path("/proc/cpuinfo").read_text().splitlines() if os.path.exists(
-        "/proc/cpuinfo"
-    ) else []:
-        if line.startswith("model name"):
-            model = line.split(":")[1].strip()
-            break
-    return (f"{model}, {os.cpu_count()} processors, {platform.system()}, "
-            f"Python {platform.python_version()}, numpy {np.__version__}")
+def report(rows: list[Row]) -> str:
+    """Return the table in Markdown."""
+    lines = ["| job | measured | goal |", "|---|---|---|"]
+    return "\n".join(lines + [f"| {a} | {b} | {c} |" for a, b, c in rows])
 
 
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("network", nargs="?", help="pickled network (default: synthetic)")
-    parser.add_argument("--target", type=int)
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--without", default="", help="numba,numpy,pyagrum,pgmpy,batches")
-    parser.add_argument("--public", default="", help="asia,alarm,insurance,hailfinder,…")
+    parser.add_argument("--rounds", type=int, default=26)
+    parser.add_argument("--pgmpy", type=int, default=2, help="rounds with pgmpy (10 s each)")
+    parser.add_argument("--seconds", type=float, default=20.0, help="for the 100,000 main jobs")
+    parser.add_argument("--draws", type=int, default=1_000)
+    parser.add_argument("--without", default="", help="numba,numpy,pyagrum,pgmpy,batches,draws")
+    parser.add_argument("--public", default="asia,alarm,insurance,hailfinder")
+    parser.add_argument("--verify", type=int, default=0, help="compare so many evidence sets")
     parser.add_argument("--json", help="write the figures to this file")
+    parser.add_argument("--write", help="put the table into this Markdown file")
     options = parser.parse_args()
-    without = {name for name in options.without.split(",") if name}
-    print(machine())
-    rng = np.random.default_rng(0)
-    shared = None
-    if options.network:
-        content = pickle.loads(Path(options.network).read_bytes())
-        given = content if isinstance(content, dict) else {"network": content}
-        network = given["network"]
-        target = options.target if options.target is not None else given.get("target", 0)
-        observed = tuple(given.get("observed", ()))
-        shared = given.get("shared")
-        cases = given.get("cases") or [
-            sample(
-                network,
-                rng,
-                given.get("findings") or [v for v in range(network.size) if v != target],
-                int(rng.integers(4, 15)),
-                observed,
-            )
-            for _ in range(30)
-        ]
-        label = Path(options.network).stem
-    else:
-        made = synthetic_network.build()
-        network, names = made.network, made.names
-        target, shared = names["lesion_cause"], names["etiology"]
-        observed = (names["age_group"], names["sex"])
-        cases = [
-            synthetic_network.random_case(made, rng, int(rng.integers(4, 15))) for _ in range(30)
-        ]
-        label = "synthetic"
-    figures: dict[str, Any] = {"machine": machine()}
-    figures[label] = bench(
-        label, network, target, observed, cases, options.rounds, without, shared
-    )
-    if "batches" not in without:
-        for backend in ("numba", "numpy"):
-            if backend not in without:
-                figures[label][backend] = bench_batches(network, target, observed, cases, backend)
-                cold_start(backend)
+    options.without = {name for name in options.without.split(",") if name}
+    model = edx.load_model()
+    if options.verify:
+        to_pyagrum, to_pgmpy = verify(model, options.verify)
+        print(f"{options.verify} evidence sets: largest difference to pyAgrum {to_pyagrum:.1e}, "
+              f"to pgmpy {to_pgmpy:.1e}")
+        if max(to_pyagrum, to_pgmpy) > 1e-9:
+            sys.exit("differences above 1e-9")
+        return
+    about = machine()
+    print(about)
+    figures: dict[str, Any] = {"machine": about}
+    rows = single_jobs(model, options, figures)
+    if "batches" not in options.without:
+        rows += batches(model, options, figures)
+    if "draws" not in options.without:
+        rows += parameter_draws(model, options, figures)
+    rows += starts(model)
     for name in filter(None, options.public.split(",")):
-        public = public_network(name)
-        goal = max(range(public.size), key=lambda v: public.cardinalities[v])
-        few = min(8, public.size - 2)
-        open_ones = [v for v in range(public.size) if v != goal]
-        some = [sample(public, rng, open_ones, int(rng.integers(0, few))) for _ in range(10)]
-        figures[name] = bench(name, public, goal, (), some, min(options.rounds, 10), without)
+        rows += public_jobs(name, min(options.rounds, 10))
+    table = report(rows)
+    print(table)
     if options.json:
-        Path(options.json).write_text(json.dumps(figures, indent=2))
+        Path(options.json).write_text(json.dumps(figures | {"rows": rows}, indent=2))
+    if options.write:
+        page = Path(options.write)
+        text = page.read_text()
+        begin, end = "<!-- table -->", "<!-- end of table -->"
+        head, rest = text.split(begin)
+        tail = rest.split(end)[1]
+        page.write_text(f"{head}{begin}\n{about}\n\n{table}\n{end}{tail}")
 
 
 if __name__ == "__main__":

@@ -155,6 +155,43 @@ def next_tests(
 
 
 @app.command()
+def plan(
+    case: Case,
+    by: Annotated[
+        str, typer.Option("--by", metavar="AIM", help="Maximise value or information.")
+    ] = "value",
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option("--exclude", metavar="TEST", help="Do without this test. Repeatable."),
+    ] = None,
+    hours_since_onset: Annotated[
+        float | None,
+        typer.Option("--hours-since-onset", metavar="HOURS", help="Time already lost."),
+    ] = None,
+    set: Set = None,
+    stage: Stage = None,
+    scenario: Scenario = None,
+    cause_mix: Mix = None,
+    json: Json = False,
+    networks: Networks = None,
+    priors: Priors = None,
+) -> None:
+    """Show what to order now, what then for each likely result, and when to stop."""
+    from epidural_dx.cli import planning
+
+    planning.run(
+        case,
+        set or (),
+        stage,
+        by=by,
+        exclude=tuple(exclude or ()),
+        hours_since_onset=hours_since_onset,
+        as_json=json,
+        model_options=_model(networks, priors, scenario, cause_mix),
+    )
+
+
+@app.command()
 def explain(
     case: Case,
     set: Set = None,
@@ -173,6 +210,109 @@ def explain(
         set or (),
         stage,
         as_json=json,
+        model_options=_model(networks, priors, scenario, cause_mix),
+    )
+
+
+@app.command()
+def uncertainty(
+    case: Case,
+    draws: Annotated[
+        int, typer.Option("--draws", metavar="N", help="Draws of every figure, 2 to 5000.")
+    ] = 200,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the draws.")] = 0,
+    tests: Annotated[
+        bool,
+        typer.Option("--tests", help="Also how often each test tells most (up to a minute)."),
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FILE", help="Write the draws: .nc for arviz, or .csv."),
+    ] = None,
+    set: Set = None,
+    stage: Stage = None,
+    scenario: Scenario = None,
+    cause_mix: Mix = None,
+    json: Json = False,
+    networks: Networks = None,
+    priors: Priors = None,
+) -> None:
+    """Show how sure the answer is when every figure may be off."""
+    from epidural_dx.cli import spreading
+
+    spreading.run(
+        case,
+        set or (),
+        stage,
+        draws=draws,
+        seed=seed,
+        with_tests=tests,
+        out=out,
+        as_json=json,
+        model_options=_model(networks, priors, scenario, cause_mix),
+    )
+
+
+@app.command()
+def sensitivity(
+    case: Case,
+    parameter: Annotated[
+        str | None,
+        typer.Option("--parameter", metavar="NAME", help="Everything about one figure."),
+    ] = None,
+    two_way: Annotated[
+        tuple[str, str] | None,
+        typer.Option("--two-way", metavar="A B", help="Two figures at once, as a grid."),
+    ] = None,
+    by: Annotated[
+        str | None,
+        typer.Option(
+            "--by",
+            metavar="LEVEL",
+            help="Split the uncertainty by parameter, group, cause or source.  [default: source]",
+        ),
+    ] = None,
+    cause: Annotated[
+        str | None,
+        typer.Option("--cause", metavar="NAME", help="Of this cause.  [default: the leading one]"),
+    ] = None,
+    top: Annotated[int, typer.Option("--top", metavar="N", help="Figures shown, 1 to 50.")] = 10,
+    draws: Annotated[
+        int, typer.Option("--draws", metavar="N", help="Draws behind the shares, 50 to 5000.")
+    ] = 500,
+    seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the draws.")] = 0,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", metavar="FILE", help="Also draw the bars: .png, .svg or .pdf."),
+    ] = None,
+    set: Set = None,
+    stage: Stage = None,
+    scenario: Scenario = None,
+    cause_mix: Mix = None,
+    json: Json = False,
+    csv: Annotated[
+        bool, typer.Option("--csv", help="Print the bars (with --by the shares) as CSV.")
+    ] = False,
+    networks: Networks = None,
+    priors: Priors = None,
+) -> None:
+    """Show which figures, findings and sources the answer hangs on."""
+    from epidural_dx.cli import varying
+
+    varying.run(
+        case,
+        set or (),
+        stage,
+        parameter=parameter,
+        pair=two_way,
+        by=by,
+        cause=cause,
+        top=top,
+        draws=draws,
+        seed=seed,
+        plot=plot,
+        as_json=json,
+        as_csv=csv,
         model_options=_model(networks, priors, scenario, cause_mix),
     )
 

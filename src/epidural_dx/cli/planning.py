@@ -54,9 +54,7 @@ def run(
     from epidural_dx.errors import EvidenceError
 
     if by not in AIMS:
-        raise EvidenceError(
-            f"--by {by!r} is unknown", allowed=AIMS, nearest=nearest(by, AIMS, 1)
-        )
+        raise EvidenceError(f"--by {by!r} is unknown", allowed=AIMS, nearest=nearest(by, AIMS, 1))
     case = open_case(name)
     model = open_model(**with_case_scenario(model_options, case))
     last = stage_evidence(model, case, settings, stage)[-1]
@@ -92,7 +90,8 @@ def run(
     console.print(
         indented(
             text(
-                "Utility: 0 death, 1 full health. Gain: over acting at once"
+                "Utility of what the lesion leaves: 0 death, 1 full health; treating the marrow adds "
+                "to it. Gain: over acting at once"
                 + (
                     ", net of harm, delay and price."
                     if by == "value"
@@ -110,7 +109,7 @@ def run(
 def _print_now(console: Console, plan: Plan, stopping: Stopping) -> None:
     if plan.act_now is not None:
         line = text("Without any test: ", "bold")
-        line.append(f"{plan.act_now.words}, expected utility {plan.act_now.expected_utility:.2f}")
+        line.append(f"{plan.act_now.words}, {_worth(plan.act_now)}")
         console.print(line)
     line = text("Stop rule: ", "bold")
     line.append(stopping.sentence)
@@ -173,15 +172,26 @@ def _results(branch: Branch) -> Any:
 
 def _action(choice: Choice) -> Any:
     line = text(f"do {choice.words}")
-    line.append(f" · utility {choice.expected_utility:.2f}", style="dim")
+    line.append(f" · {_worth(choice)}", style="dim")
     return line
+
+
+def _worth(choice: Choice) -> str:
+    """Return the expected utility, the part from treating the marrow named apart."""
+    worth = f"utility {choice.expected_utility - choice.marrow_gain:.2f}"
+    return worth + (f" {choice.marrow_gain:+.2f} by the marrow" if choice.marrow_gain else "")
 
 
 def _print_considered(console: Console, plan: Plan) -> None:
     if not plan.considered:
         return
-    table = make_table("First tests that were tried", "test", "gain alone", "with a second",
-                       right=(1, 2))
+    table = make_table(
+        "First tests that were tried (on fewer results, so rougher)",
+        "test",
+        "gain alone",
+        "with a second",
+        right=(1, 2),
+    )
     for test, one, two in plan.considered:
         chosen = plan.first is not None and test == plan.first.tests[0]
         table.add_row(

@@ -26,8 +26,9 @@ def check_place(out: Path, endings: Sequence[str] = ()) -> None:
         Another ending, a folder, or a place in no folder.
     """
     if endings and out.suffix.lower() not in endings:
-        raise CaseError("cannot be written: its ending says no format", where=str(out),
-                        allowed=endings)
+        raise CaseError(
+            "cannot be written: its ending says no format", where=str(out), allowed=endings
+        )
     if out.is_dir():
         raise CaseError("cannot be written (is a folder)", where=str(out))
     if not out.parent.is_dir():

@@ -1,0 +1,624 @@
+"""``sensitivity``: which figures, findings and sources the answer hangs on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from epidural_dx.cli.inputs import open_case, open_model, stage_evidence, with_case_scenario
+from epidural_dx.cli.output import (
+    bar,
+    indented,
+    make_console,
+    make_table,
+    number,
+    percent,
+    print_json,
+    text,
+    waiting,
+)
+from epidural_dx.cli.showing import print_warnings, stage_line
+from epidural_dx.cli.spreading import check_draws
+from epidural_dx.cli.writing import check_place, written_whole
+from epidural_dx.errors import EvidenceError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.console import Console
+
+    from epidural_dx.analysis.parameters import Parameter
+    from epidural_dx.analysis.sensitivity import OneWay
+    from epidural_dx.clinical.evidence import Evidence
+    from epidural_dx.model import Model
+
+#: Formats of the drawing.
+ENDINGS = (".png", ".svg", ".pdf")
+#: Rows of the tornado: by default, and at most.
+ROWS, MOST_ROWS = 10, 50
+#: Values of one parameter that are shown, and of each of two.
+POINTS, GRID = 9, 7
+#: Findings and shares that people are shown.
+MOST_FINDINGS, MOST_SHARES = 6, 8
+#: Results of a finding that are less likely than this, given the rest, overturn nothing in earnest.
+BELIEVABLE = 0.01
+
+
+def run(
+    name: str,
+    settings: Sequence[str],
+    stage: str | None,
+    *,
+    parameter: str | None,
+    pair: tuple[str, str] | None,
+    by: str | None,
+    cause: str | None,
+    top: int,
+    draws: int,
+    seed: int,
+    plot: Path | None,
+    as_json: bool,
+    as_csv: bool,
+    model_options: Mapping[str, Any],
+) -> None:
+    """Print what the probability of a cause hangs on.
+
+    Raises
+    ------
+    EpiduralDxError
+        Bad input, options that exclude each other, or a file that cannot be written.
+    """
+    from epidural_dx.clinical.spelling import nearest
+
+    _check_options(parameter, pair, by, top, draws, seed, plot, as_json, as_csv)
+    case = open_case(name)
+    model = open_model(**with_case_scenario(model_options, case))
+    if cause is not None and cause not in model.causes:
+        raise EvidenceError(
+            f"--cause {cause!r} is unknown",
+            allowed=model.causes,
+            nearest=nearest(cause, model.causes, 1),
+        )
+    last = stage_evidence(model, case, settings, stage)[-1]
+    answer = model.diagnose(last.evidence, where=case.where(last.name) if last.name else None)
+    of = cause or answer.ranked_causes()[0][0]
+    if parameter is not None:
+        found = _one(model, last.evidence, of, _known(model, "--parameter", parameter))
+    elif pair is not None:
+        first, second = (_known(model, "--two-way", p) for p in pair)
+        found = _two(model, last.evidence, of, first, second)
+    else:
+        found = _overview(
+            model, last.evidence, of, by, top, draws, seed, only=as_csv and (by is not None, plot)
+        )
+    if plot is not None:
+        _draw(plot, found["frame"])
+    if as_csv:
+        print(found["frame" if by is None else "shares_frame"].to_csv(index=False), end="")
+        return
+    document = {
+        "model": {
+            "name": model.name,
+            "version": model.version,
+            "digest": model.digest,
+            "scenario": model.scenario,
+        },
+        "case": case.name,
+        "stage": last.name,
+        "cause": of,
+        "probability": dict(answer.ranked_causes())[of],
+        "leader": answer.ranked_causes()[0][0],
+        **{key: value for key, value in found.items() if not key.endswith("frame")},
+        "file": None if plot is None else str(plot),
+        "warnings": [warning.as_dict() for warning in answer.warnings],
+    }
+    if as_json:
+        print_json(document)
+        return
+    console = make_console()
+    console.print(text(str(case.about.get("title") or case.name), "bold"))
+    console.print(stage_line(last))
+    console.print()
+    if parameter is not None:
+        _print_one(console, document)
+    elif pair is not None:
+        _print_two(console, document)
+    else:
+        _print_tornado(console, document)
+        _print_findings(console, document)
+        _print_shares(console, document)
+    if plot is not None:
+        console.print(text(f"{plot}: the bars above as a drawing"))
+        console.print()
+    print_warnings(console, answer)
+
+
+def _check_options(
+    parameter: str | None,
+    pair: tuple[str, str] | None,
+    by: str | None,
+    top: int,
+    draws: int,
+    seed: int,
+    plot: Path | None,
+    as_json: bool,
+    as_csv: bool,
+) -> None:
+    from epidural_dx.analysis.attribution import FEWEST_DRAWS
+    from epidural_dx.analysis.parameters import LEVELS
+    from epidural_dx.clinical.spelling import nearest
+
+    given = {
+        "--parameter": parameter is not None,
+        "--two-way": pair is not None,
+        "--by": by is not None,
+    }
+    chosen = [option for option, is_given in given.items() if is_given]
+    if len(chosen) > 1:
+        raise EvidenceError(f"{' and '.join(chosen)} ask for different tables: give one of them")
+    if plot is not None and (parameter is not None or pair is not None):
+        raise EvidenceError(f"--plot draws the bars of all figures, not {chosen[0]}")
+    if as_json and as_csv:
+        raise EvidenceError("--json and --csv exclude each other")
+    if by is not None and by not in LEVELS:
+        raise EvidenceError(
+            f"--by {by!r} is unknown", allowed=LEVELS, nearest=nearest(by, LEVELS, 1)
+        )
+    if not 1 <= top <= MOST_ROWS:
+        raise EvidenceError(f"--top must be 1 to {MOST_ROWS}, got {top}", value=top)
+    check_draws(draws, seed, FEWEST_DRAWS)
+    if plot is not None:
+        check_place(plot, ENDINGS)
+
+
+def _known(model: Model, option: str, wanted: str) -> Parameter:
+    """Return the parameter of that name.
+
+    Raises
+    ------
+    EvidenceError
+        There is none; names those that are near or hold the words.
+    """
+    from epidural_dx.analysis.parameters import find_parameter, parameters_of
+
+    with waiting("Building the tables"):
+        parameters = parameters_of(model)
+    try:
+        return parameters[find_parameter(parameters, wanted)]
+    except EvidenceError as error:
+        close = error.nearest or [p.name for p in parameters if wanted and wanted in p.name][:2]
+        hint = "" if close else "; sensitivity without it lists the names that matter"
+        raise EvidenceError(
+            f"{option} {wanted!r} is no figure of the model{hint}", nearest=close
+        ) from None
+
+
+def _functions(model: Model, evidence: Evidence) -> OneWay:
+    from epidural_dx.analysis.sensitivity import one_way
+
+    with waiting("Differentiating the answer (longer once for every change of the files)"):
+        return one_way(model, evidence)
+
+
+# ------------------------------------------------------------------------------- numbers
+
+
+def _overview(
+    model: Model,
+    evidence: Evidence,
+    cause: str,
+    by: str | None,
+    top: int,
+    draws: int,
+    seed: int,
+    *,
+    only: Any,
+) -> dict[str, Any]:
+    """Return the tornado, the findings and the shares; with `only` the one table for CSV."""
+    from epidural_dx.analysis.attribution import attribute
+    from epidural_dx.analysis.sensitivity import evidence_sensitivity, tornado
+
+    functions = _functions(model, evidence)
+    found: dict[str, Any] = {}
+    shares_only = bool(only) and only[0]
+    if not shares_only or only[1] is not None:
+        with waiting("Moving the figures"):
+            frame = tornado(model, evidence, cause, top=top, functions=functions)
+            kinds = {p.name: p.kind for p in functions.parameters}
+            below, above = _overturning(functions, list(frame["parameter"]))
+            frame["overturned_below"], frame["overturned_above"] = below, above
+            frame.insert(1, "kind", [kinds[name] for name in frame["parameter"]])
+        found["frame"] = frame
+        found["tornado"] = _records(frame)
+    if not only:
+        with waiting("Exchanging the findings"):
+            found["findings"] = _records(evidence_sensitivity(model, evidence, cause))
+    if not only or shares_only:
+        with waiting(f"Drawing every figure {draws} times (once for every change of the files)"):
+            shares = attribute(
+                model,
+                evidence,
+                cause,
+                by=by or "source",
+                draws=draws,
+                seed=seed,
+                functions=functions,
+            )
+        found["shares_frame"] = shares
+        found["shares"] = {
+            "by": by or "source",
+            "draws": draws,
+            "sd": float(shares.attrs["sd"]),
+            "explained": float(shares.attrs["explained"]),
+            "rows": _records(shares),
+        }
+    return found
+
+
+def _overturning(functions: OneWay, names: Sequence[str]) -> tuple[list[float], list[float]]:
+    """Values below and above which another cause leads, NaN for none."""
+    position = {p.name: i for i, p in enumerate(functions.parameters)}
+    deviation = functions.admissible_deviation()
+    below, above = [], []
+    for name in names:
+        i = position[name]
+        if functions.response.linear[i]:
+            x = functions.parameters[i].value
+            low, high = x - deviation[i, 0], x + deviation[i, 1]
+        else:
+            low, high = functions.overturning(name)
+        below.append(float(low) if np.isfinite(low) else float("nan"))
+        above.append(float(high) if np.isfinite(high) else float("nan"))
+    return below, above
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as plain data; what is no number becomes null."""
+    return [
+        {str(key): _plain(value) for key, value in row.items()}
+        for row in frame.to_dict(orient="records")
+    ]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _one(model: Model, evidence: Evidence, cause: str, parameter: Parameter) -> dict[str, Any]:
+    """Return everything about one figure."""
+    import pandas as pd
+
+    from epidural_dx.analysis.parameters import source_shares
+
+    functions = _functions(model, evidence)
+    i = [p.name for p in functions.parameters].index(parameter.name)
+    response = functions.response
+    low, high = float(response.low[i]), float(response.high[i])
+    points = np.unique([*np.linspace(low, high, POINTS), parameter.value])
+    with waiting("Moving the figure"):
+        curve = functions.curve(parameter.name, points)
+        below, above = _overturning(functions, [parameter.name])
+    h = functions.state(cause)
+    frame = pd.DataFrame(
+        {
+            "value": points,
+            "probability": curve[:, h],
+            "leader": [functions.states[k] for k in curve.argmax(axis=1)],
+        }
+    )
+    sources = model.literature.sources
+    return {
+        "parameter": {
+            "name": parameter.name,
+            "kind": parameter.kind,
+            "grade": parameter.grade,
+            "value": parameter.value,
+            "low": low,
+            "high": high,
+            "overturned_below": _plain(below[0]),
+            "overturned_above": _plain(above[0]),
+            "sources": [
+                {
+                    "source": source,
+                    "share": share,
+                    "citation": sources[source].citation if source in sources else "",
+                }
+                for source, share in sorted(
+                    source_shares(model, [parameter])[0].items(), key=lambda item: -item[1]
+                )
+            ],
+        },
+        "curve": _records(frame),
+        "frame": frame,
+    }
+
+
+def _two(
+    model: Model, evidence: Evidence, cause: str, first: Parameter, second: Parameter
+) -> dict[str, Any]:
+    """Return the probability over a grid of two figures."""
+    from epidural_dx.analysis.sensitivity import two_way
+
+    with waiting("Moving both figures"):
+        frame = two_way(model, evidence, first.name, second.name, hypothesis=cause, points=GRID)
+    return {
+        "first": {"name": first.name, "kind": first.kind, "value": first.value},
+        "second": {"name": second.name, "kind": second.kind, "value": second.value},
+        "grid": _records(frame),
+        "frame": frame,
+    }
+
+
+def _draw(out: Path, frame: pd.DataFrame) -> None:
+    """Write the tornado as a drawing, the same bytes for the same table."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    from epidural_dx.analysis.sensitivity import plot_tornado
+
+    matplotlib.use("Agg")
+    figure = Figure(figsize=(11, 0.42 * len(frame) + 1.3), layout="constrained")
+    plot_tornado(frame, figure.subplots())
+    kind = out.suffix.lower().removeprefix(".")
+    undated: dict[str, dict[str, Any]] = {
+        "png": {},
+        "svg": {"Date": None},
+        "pdf": {"CreationDate": None},
+    }
+    with matplotlib.rc_context({"svg.hashsalt": "epidural-dx"}), written_whole(out) as temporary:
+        figure.savefig(temporary, format=kind, dpi=150, metadata=undated[kind])
+
+
+# ----------------------------------------------------------------------------- for people
+
+
+def _value(kind: str, value: float | None) -> str:
+    """Return the value of a figure in its unit."""
+    if value is None:
+        return "–"
+    if kind == "column":
+        return percent(value)
+    return number(value, 2) if abs(value) < 100 else number(value, 3)
+
+
+def _range_bar(low: float, now: float, high: float, width: int, encoding: str) -> str:
+    """Draw a range on the scale from 0 to 1, with a mark where the probability is now."""
+    plain = not encoding.lower().startswith("utf")
+    line, rail, mark = ("=", ".", "|") if plain else ("━", "·", "┃")
+    first, last = sorted((low, high))
+    start, end, here = (min(int(p * width), width - 1) for p in (first, last, now))
+    cells = [line if start <= i <= end else rail for i in range(width)]
+    cells[here] = mark
+    return "".join(cells)
+
+
+def _limits(row: Mapping[str, Any]) -> str:
+    """Say in words from which value another cause leads."""
+    parts = []
+    if row["overturned_below"] is not None:
+        parts.append(f"below {_value(row['kind'], row['overturned_below'])}")
+    if row["overturned_above"] is not None:
+        parts.append(f"above {_value(row['kind'], row['overturned_above'])}")
+    return " or ".join(parts) or "never"
+
+
+def _print_tornado(console: Console, document: Mapping[str, Any]) -> None:
+    cause, now, leader = document["cause"], document["probability"], document["leader"]
+    rows = document["tornado"]
+    width = 30 if console.width >= 100 else 16
+    table = make_table(
+        f"Figures that move {cause} ({percent(now)} now) most",
+        "figure",
+        "5%",
+        "95%",
+        "0% to 100%".ljust(width),
+        f"{leader} lost" if console.width >= 100 else "overturned",
+        right=(1, 2),
+    )
+    table.padding = (0, 2, 1, 0)
+    for row in rows:
+        figure = text(row["parameter"])
+        kind = row["kind"]
+        figure.append(
+            f"\n{row['grade']}: {_value(kind, row['value'])} "
+            f"({_value(kind, row['low'])} to {_value(kind, row['high'])})",
+            style="dim",
+        )
+        earnest = {row["leader_at_low"], row["leader_at_high"]} != {leader}
+        table.add_row(
+            figure,
+            text(percent(row["at_low"])),
+            text(percent(row["at_high"])),
+            text(_range_bar(row["at_low"], now, row["at_high"], width, console.encoding), "cyan"),
+            text(_limits(row), "yellow" if earnest else "dim"),
+        )
+    table.columns[3].no_wrap = True
+    table.columns[3].min_width = width
+    table.columns[4].min_width = 11
+    console.print(indented(table))
+    mark = "┃" if console.encoding.lower().startswith("utf") else "|"
+    lost = f"{leader} lost" if console.width >= 100 else "overturned"
+    console.print(
+        indented(
+            text(
+                f"A bar runs from the probability of {cause} with one figure at the 5% end of its "
+                f"own 90% range to that with it at the 95% end, all else kept; {mark} is now. "
+                f"“{lost}”: the values of the figure at which {leader} no longer leads; yellow "
+                "where its range reaches them. Rates are per 100,000 people and year, "
+                "associations log odds ratios.",
+                "dim",
+            )
+        )
+    )
+    console.print()
+
+
+def _print_findings(console: Console, document: Mapping[str, Any]) -> None:
+    rows = [
+        row
+        for row in document["findings"]
+        if row["overturns"]
+        and (row["instead"] is None or row["probability_of_state"] >= BELIEVABLE)
+    ]
+    if not rows:
+        console.print(
+            indented(
+                text("No single finding, taken away or read otherwise, changes the leader.", "dim")
+            )
+        )
+        console.print()
+        return
+    rows.sort(key=lambda r: -(2.0 if r["instead"] is None else r["probability_of_state"]))
+    table = make_table(
+        "Findings that would change the leader",
+        "finding",
+        "instead",
+        "leads then",
+        document["cause"],
+        "chance of it",
+        right=(3, 4),
+    )
+    for row in rows[:MOST_FINDINGS]:
+        instead = row["instead"]
+        table.add_row(
+            text(f"{row['finding']}: {row['observed']}"),
+            text(instead or "(not known)"),
+            text(row["leader"]),
+            text(percent(row["probability"])),
+            text("–" if instead is None else percent(row["probability_of_state"])),
+        )
+    console.print(indented(table))
+    left = len(rows) - MOST_FINDINGS
+    console.print(
+        indented(
+            text(
+                "Chance of it: of this result, given all other findings."
+                + (f" {left} more: --json." if left > 0 else ""),
+                "dim",
+            )
+        )
+    )
+    console.print()
+
+
+def _print_shares(console: Console, document: Mapping[str, Any]) -> None:
+    shares = document["shares"]
+    by = shares["by"]
+    width = 16 if console.width >= 100 else 8
+    rows = [r for r in shares["rows"] if r["share"] is not None and r["share"] > 0][:MOST_SHARES]
+    largest = max((r["share"] for r in rows), default=1.0)
+    table = make_table(
+        f"Where the uncertainty of {document['cause']} comes from, by {by}",
+        by,
+        "share",
+        "±",
+        "",
+        "figures",
+        right=(1, 2, 4),
+    )
+    for row in rows:
+        table.add_row(
+            text(row.get("citation") or row["name"]),
+            text(percent(row["share"])),
+            text(f"{100 * row['error']:.1f}"),
+            text(bar(row["share"] / largest, width, console.encoding), "cyan"),
+            text(f"{row['parameters']:,}"),
+        )
+    table.columns[3].no_wrap = True
+    table.columns[3].min_width = width
+    console.print(indented(table))
+    console.print(
+        indented(
+            text(
+                f"Share of the variance over {shares['draws']} draws (standard deviation "
+                f"{100 * shares['sd']:.0f} points), ± standard error. Single figures make "
+                f"{percent(min(max(shares['explained'], 0.0), 1.0))} of it, figures acting "
+                "together the rest.",
+                "dim",
+            )
+        )
+    )
+    console.print()
+
+
+def _print_one(console: Console, document: Mapping[str, Any]) -> None:
+    one, cause = document["parameter"], document["cause"]
+    kind = one["kind"]
+    unit = {"rate": " per 100,000 people and year", "association": " (log odds ratio)"}.get(
+        kind, ""
+    )
+    console.print(text(one["name"], "bold cyan"))
+    console.print(
+        text(
+            f"{one['grade']}: {_value(kind, one['value'])}{unit}, 90% range "
+            f"{_value(kind, one['low'])} to {_value(kind, one['high'])}"
+        )
+    )
+    limits = _limits({"kind": kind, **one})
+    leader = document["leader"]
+    console.print(
+        text(
+            f"No value that can be tried takes the lead from {leader}."
+            if limits == "never"
+            else f"{leader} no longer leads {limits}."
+        )
+    )
+    console.print()
+    width = 30 if console.width >= 100 else 20
+    table = make_table(None, "figure", cause, "", "leads", right=(0, 1))
+    for row in document["curve"]:
+        is_now = row["value"] == one["value"]
+        table.add_row(
+            text(_value(kind, row["value"]) + (" now" if is_now else "    "), "bold" * is_now),
+            text(percent(row["probability"]), "bold" * is_now),
+            text(bar(row["probability"], width, console.encoding), "cyan"),
+            text(row["leader"], "" if row["leader"] == leader else "yellow"),
+        )
+    table.columns[2].no_wrap = True
+    table.columns[2].min_width = width
+    console.print(indented(table))
+    console.print()
+    sources = make_table("Rests on", "source", "share", right=(1,))
+    for row in one["sources"]:
+        sources.add_row(text(row["citation"] or row["source"]), text(percent(row["share"])))
+    console.print(indented(sources))
+    console.print()
+
+
+def _print_two(console: Console, document: Mapping[str, Any]) -> None:
+    first, second, rows = document["first"], document["second"], document["grid"]
+    leader = document["leader"]
+    down = sorted({row["first"] for row in rows})
+    across = sorted({row["second"] for row in rows})
+    at = {(row["first"], row["second"]): row for row in rows}
+    console.print(text(f"{document['cause']}, by two figures over their 90% ranges", "bold"))
+    for side, one in (("down", first), ("across", second)):
+        console.print(text(f"{side}: {one['name']} (now {_value(one['kind'], one['value'])})"))
+    console.print()
+    table = make_table(
+        None, "", *(_value(second["kind"], y) for y in across), right=tuple(range(GRID + 1))
+    )
+    for x in down:
+        cells = [at[x, y] for y in across]
+        table.add_row(
+            text(_value(first["kind"], x), "dim"),
+            *(
+                text(
+                    percent(c["probability"]) + (" " if c["leader"] == leader else "*"),
+                    "" if c["leader"] == leader else "yellow",
+                )
+                for c in cells
+            ),
+        )
+    console.print(indented(table))
+    others = sorted({row["leader"] for row in rows} - {leader})
+    if others:
+        note = f"* {' or '.join(others)} leads there."
+    else:
+        note = f"{leader} leads everywhere."
+    console.print(indented(text(note, "dim")))
+    console.print()
