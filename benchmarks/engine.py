@@ -40,7 +40,7 @@ from epidural_dx.clinical.case import read_case
 from epidural_dx.inference import Engine, Factor, Network, compile_network, mutual_information
 
 sys.path.insert(0, str(Path(__file__).parent))
-from peers import Case, PgmpyPeer, PyAgrumPeer, hard_state  # noqa: E402
+from peers import PgmpyPeer, PyAgrumPeer, hard_state  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 warnings.filterwarnings("ignore", category=FutureWarning, module="pgmpy")
@@ -434,7 +434,7 @@ def verify(model: edx.Model, count: int, seed: int = 0) -> tuple[float, float]:
     rng = np.random.default_rng(seed)
     to_pyagrum = to_pgmpy = 0.0
     cases = random_cases(model, count, 0, 40, 0.2, seed)
-    batch = engines[0].run(_as_batch(cases, network), target=etiology)
+    batch = engines[0].run(as_batch(cases, network), target=etiology)
     for number, case in enumerate(cases):
         results = [(e.run(case, target=etiology), 0) for e in engines] + [(batch, number)]
         if not all(bool(r.possible[i]) for r, i in results):
@@ -457,7 +457,7 @@ def verify(model: edx.Model, count: int, seed: int = 0) -> tuple[float, float]:
     return to_pyagrum, to_pgmpy
 
 
-def _as_batch(cases: list[dict[int, np.ndarray]], network: Network) -> dict[int, np.ndarray]:
+def as_batch(cases: list[dict[int, np.ndarray]], network: Network) -> dict[int, np.ndarray]:
     """Return cases of any kind as likelihoods per row."""
     batch = {}
     for v in sorted({v for case in cases for v in case}):

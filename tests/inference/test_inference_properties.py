@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from inference_networks import (
     enumerate_joint,
     marginal,
+    pair_marginal,
     random_evidence,
     random_network,
     synthetic_module,
@@ -412,3 +413,114 @@ def test_bad_input_is_refused() -> None:
                      {0: np.array([np.nan, 1.0])}):
         with pytest.raises(ValueError, match="variable"):
             engine.run(evidence)
+
+
+def _relay_network() -> Network:
+    """Return root 0 of six states, target 1 and relay 2 that are functions of it, findings."""
+    rng = np.random.default_rng(12)
+    target = np.eye(3)[[0, 0, 1, 1, 2, 2]]
+    relay = np.zeros((6, 5))
+    for state, allowed in enumerate([(0,), (0, 1), (2,), (2, 3), (4,), (4,)]):
+        relay[state, list(allowed)] = rng.dirichlet(np.ones(len(allowed)))
+
+    def table(*shape: int) -> np.ndarray:
+        return rng.dirichlet(np.ones(shape[-1]), size=shape[:-1])
+
+    return Network(
+        (6, 3, 5, 2, 2, 3, 2),
+        (
+            Factor((0,), rng.dirichlet(np.ones(6)), 0),
+            Factor((0, 1), target, 1),
+            Factor((0, 2), relay, 2),
+            Factor((2, 3), table(5, 2), 3),
+            Factor((3, 2, 4), table(2, 5, 2), 4),
+            Factor((0, 3, 5), table(6, 2, 3), 5),
+            Factor((2, 6), table(5, 2), 6),
+        ),
+    )
+
+
+@both
+def test_a_relay_stands_for_the_target(backend: str) -> None:
+    """Tables that tell the target by another variable give the joints of full enumeration."""
+    network = _relay_network()
+    plan = compile_network(network, 0, 1)
+    assert [(r.variable, r.states) for r in plan.programs[0].relays] == [(2, (0, 0, 1, 1, 2))]
+    engine = Engine(plan, backend=backend)
+    rng = np.random.default_rng(1)
+    for _ in range(40):
+        evidence = random_evidence(rng, network, 4)
+        full = enumerate_joint(network, evidence)
+        result = engine.run(evidence, target=1)
+        if full.sum() == 0:
+            assert not result.possible[0]
+            continue
+        for v in range(network.size):
+            expected = pair_marginal(full, (1,), v) / full.sum()
+            np.testing.assert_allclose(result.joints[v][0], expected, atol=1e-12)
+
+
+def test_draws_must_keep_the_zeros_that_a_relay_rests_on() -> None:
+    """A draw that makes the target no function of the relay is refused, not answered wrongly."""
+    network = _relay_network()
+    engine = Engine(compile_network(network, 0, 1), backend="numpy")
+    tables = [factor.table for factor in network.factors]
+    tables[2] = np.full((2, 6, 5), 0.2)
+    with pytest.raises(ValueError, match="positive cell"):
+        engine.bank(tables)
+
+
+@both
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), draws=st.integers(1, 20))
+def test_a_bank_answers_as_every_draw_alone(backend: str, seed: int, draws: int) -> None:
+    """Blocks of draws, repeated columns and tables without draws change nothing."""
+    rng = np.random.default_rng(seed)
+    network = random_network(rng, 6)
+    plan = compile_network(network, 0, tries=3)
+    engine = Engine(plan, backend=backend, chunk=5)
+    tables = []
+    for factor in network.factors:
+        table = factor.table
+        if rng.random() < 0.7:
+            # The same factor for all columns: equal columns stay equal.
+            table = table * rng.uniform(0.5, 1.5, size=(draws, *[1] * (table.ndim - 1), 1))
+            if factor.child is not None:
+                table = table * rng.uniform(0.5, 1.5, size=table.shape[-1])
+                table = table / table.sum(axis=-1, keepdims=True)
+        tables.append(table)
+    bank = engine.bank(tables)
+    evidence = random_evidence(rng, network, 3)
+    together = engine.run(evidence, bank=bank)
+    for draw in range(bank.draws):
+        alone = Network(
+            network.cardinalities,
+            tuple(
+                Factor(f.variables, t[draw] if t.ndim > f.table.ndim else t, f.child)
+                for f, t in zip(network.factors, tables, strict=True)
+            ),
+        )
+        one = Engine(compile_network(alone, 0, tries=3), backend="numpy").run(evidence)
+        assert one.possible[0] == together.possible[0, draw]
+        if one.possible[0]:
+            assert together.log_evidence[0, draw] == pytest.approx(one.log_evidence[0], abs=1e-10)
+            for v in range(network.size):
+                np.testing.assert_allclose(
+                    together.joints[v][0, draw], one.joints[v][0], atol=1e-11
+                )
+
+
+def test_a_bank_keeps_repeated_columns_once() -> None:
+    """Memory follows the distinct columns, not the cells of the tables."""
+    rng = np.random.default_rng(0)
+    network = Network(
+        (40, 2),
+        (Factor((0,), np.full(40, 1 / 40), 0), Factor((0, 1), np.full((40, 2), 0.5), 1)),
+    )
+    engine = Engine(compile_network(network, 1), backend="numpy")
+    p = rng.random((100, 1))
+    column = np.stack([p, 1 - p], axis=-1)
+    bank = engine.bank([network.factors[0].table, np.repeat(column, 40, axis=1)])
+    assert bank.values.shape[1] == 2
+    np.testing.assert_array_equal(np.unique(bank.packed(0, 17, 18)[0, bank.cells[0]]),
+                                  np.sort(column[17, 0]))

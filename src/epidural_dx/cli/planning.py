@@ -90,8 +90,8 @@ def run(
     console.print(
         indented(
             text(
-                "Utility of what the lesion leaves: 0 death, 1 full health; treating the marrow adds "
-                "to it. Gain: over acting at once"
+                "Utility of what the lesion leaves: 0 death, 1 full health; treating the marrow "
+                "adds to it. Gain: over acting at once"
                 + (
                     ", net of harm, delay and price."
                     if by == "value"

@@ -65,7 +65,17 @@ def run(
     console.print(text(f"information about {' and '.join(targets)}, by {by}", "dim"))
     console.print()
     telling = [row for row in ranked if row["information_bits"] >= NEGLIGIBLE]
-    print_tests(console, telling, title="Tests")
+    print_tests(console, telling, title="Tests", by=by)
+    if by == "value":
+        console.print(
+            indented(
+                text(
+                    "gain: expected utility over acting now, net of harm, delay and price "
+                    "(0 death, 1 full health); below 0 the test costs more than it tells",
+                    "dim",
+                )
+            )
+        )
     if any(row["standard_error"] >= 0.0005 for row in telling):
         console.print(indented(text("± standard error of a sampled figure", "dim")))
     silent = [row["test"] for row in ranked if row["information_bits"] < NEGLIGIBLE]

@@ -259,19 +259,29 @@ def print_tests(
     *,
     left_out: int = 0,
     title: str = "Next tests",
+    by: str = "information",
 ) -> None:
-    """Print ranked tests: what they tell, what they cost, whether they are allowed."""
+    """Print ranked tests: what they tell, what they cost, whether they are allowed.
+
+    Where they are ranked by something else than information, that has a column of its own.
+    """
     if not tests:
         console.print(indented(text("No test would add anything.", "dim")))
         console.print()
         return
     wide = console.width >= 100
+    extra = {"value": "gain", "information_per_cost": "bits/100 USD"}.get(by)
+    headings = [
+        *([extra] if extra else []),
+        *("bits", "hours"),
+        *(("USD", "new lead") if wide else ()),
+    ]
     table = make_table(
         title,
-        *("test", "bits", "hours"),
-        *(("USD", "new lead") if wide else ()),
+        "test",
+        *headings,
         "tells apart (bits)",
-        right=(1, 2, 3, 4) if wide else (1, 2),
+        right=tuple(range(1, 1 + len(headings))),
     )
     for row in tests:
         allowed = row["allowed"] is True
@@ -281,6 +291,7 @@ def print_tests(
             bits += f" ±{row['standard_error']:.3f}"
         table.add_row(
             text(str(row["test"]), "" if allowed else "yellow"),
+            *([text(_rank_figure(row, by))] if extra else []),
             text(bits),
             text(amount(row["turnaround_hours"])),
             *((text(amount(row["cost_usd"])), text(percent(row["changes_lead"]))) if wide else ()),
@@ -291,6 +302,12 @@ def print_tests(
     if left_out > 0:
         console.print(indented(text(f"{left_out} more: epidural-dx next-tests", "dim")))
     console.print()
+
+
+def _rank_figure(row: Mapping[str, Any], by: str) -> str:
+    if by == "information_per_cost":
+        return f"{row[by]:.3f}"
+    return "–" if row["value"] is None else f"{row['value']:+.4f}"
 
 
 def separation(row: Mapping[str, Any]) -> str:

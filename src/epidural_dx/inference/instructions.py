@@ -30,9 +30,15 @@ ADD = 4  # out and left run, no right
 SUM = 5  # left runs, out stays, no right
 MAP = 6  # left runs along the root, out is addressed through the map root -> target
 MAP_COLUMNS = 7  # out and left run along a group, the root is mapped to the target
+MULTIPLY_MAP = 8  # a product and the map of its result in one: left and right run
+SCALE_MAP = 9  # the same, right stays
 
 # Columns of the step table. RELAY is the place of the map of a relay, -1 for the map of the root.
-KIND, OUT, LEFT, RIGHT, LOOPS, OUTER, SUMMED, INNER, FALLBACK, RELAY, OWNER, ROLE = range(12)
+# SKIP is 1 for a step that the next one does as well, 2 if it does so only where the target is a
+# function of the root.
+(
+    KIND, OUT, LEFT, RIGHT, LOOPS, OUTER, SUMMED, INNER, FALLBACK, RELAY, SKIP, OWNER, ROLE
+) = range(13)
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,6 +191,7 @@ def flatten(program: Program, distribution: Distribution) -> Instructions:
         step_rows.append(
             _encode(program, distribution, step, strides, loop_rows, relay_places)
         )
+    _fuse(program, distribution, strides, step_rows, loop_rows)
     places = [(0, 0)] * len(program.collect) + [
         (program.enter[owner], role)
         for owner, role in zip(distribution.owners, distribution.roles, strict=True)
@@ -195,7 +202,7 @@ def flatten(program: Program, distribution: Distribution) -> Instructions:
         # The same maps as ordinary contractions, for a target that is not a function of the root.
         for number, step in enumerate((*program.collect, *distribution.steps)):
             row = step_rows[number]
-            if row[KIND] in (MAP, MAP_COLUMNS) and row[RELAY] == NONE:
+            if row[KIND] >= MAP and row[RELAY] == NONE:
                 row[FALLBACK] = len(step_rows)
                 step_rows.append([*_encode(program, None, step, strides, loop_rows, {}), 0, 0])
 
@@ -242,7 +249,7 @@ def flatten(program: Program, distribution: Distribution) -> Instructions:
         tensor_strides=_table([s for one in strides for s in one]),
         tensor_offset=_table(offset),
         tensor_space=_table(space),
-        steps=_table(step_rows, 12),
+        steps=_table(step_rows, 13),
         collect_steps=len(program.collect),
         loops=_table(loop_rows, 4),
         inputs=_table(copies, 3),
@@ -286,6 +293,56 @@ def flatten(program: Program, distribution: Distribution) -> Instructions:
     )
 
 
+def _fuse(
+    program: Program,
+    distribution: Distribution,
+    strides: list[tuple[int, ...]],
+    step_rows: list[list[int]],
+    loop_rows: list[tuple[int, int, int, int]],
+) -> None:
+    """Let a map do the product before it as well where nothing else needs that product."""
+    uses: dict[int, int] = {}
+    for step in distribution.steps:
+        for t in (step.left, step.right):
+            uses[t] = uses.get(t, 0) + 1
+    for t in (*(r.tensor for r in distribution.readings), *distribution.kernel_answers):
+        uses[t] = uses.get(t, 0) + 2
+    first_row = len(program.collect)
+    pairs = zip(distribution.steps[:-1], distribution.steps[1:], strict=True)
+    for number, (product, mapping) in enumerate(pairs, start=first_row):
+        row = step_rows[number + 1]
+        if (
+            row[KIND] != MAP
+            or mapping.left != product.out
+            or product.right == NONE
+            or product.right in program.maps
+            or uses[product.out] != 1
+        ):
+            continue
+        carrier = row[INNER]
+
+        def stride(tensor: int, axis: int) -> int:
+            axes = program.axes[tensor]
+            return strides[tensor][axes.index(axis)] if axis in axes else 0
+
+        left, right = product.left, product.right
+        if stride(left, carrier) == 0:
+            left, right = right, left
+        if stride(left, carrier) != 1 or stride(right, carrier) not in (0, 1):
+            continue
+        every = dict.fromkeys((*program.axes[left], *program.axes[right]))
+        out = program.axes[mapping.out]
+        outer = [a for a in out if a in every]
+        summed = [a for a in every if a not in out and a != carrier]
+        first = len(loop_rows)
+        for a in (*outer, *summed):
+            loop_rows.append((a, stride(mapping.out, a), stride(left, a), stride(right, a)))
+        kind = MULTIPLY_MAP if stride(right, carrier) == 1 else SCALE_MAP
+        row[:] = [kind, mapping.out, left, right, first, len(outer), len(summed), carrier, NONE,
+                  row[RELAY], 0]
+        step_rows[number][SKIP] = 2 if row[RELAY] == NONE else 1
+
+
 def _longest(
     program: Program, steps: list[list[int]], loops: list[tuple[int, int, int, int]]
 ) -> int:
@@ -296,7 +353,7 @@ def _longest(
         for rows in (loops[first:middle], loops[middle : middle + step[SUMMED]]):
             turns = math.prod(program.extents[row[0]] for row in rows)
             longest = max(longest, turns)
-        if step[KIND] in (DOT, SUM, SUM_SCALED) and step[INNER] != NONE:
+        if step[KIND] not in (AXPY, MULTIPLY, ADD, MAP_COLUMNS) and step[INNER] != NONE:
             longest = max(longest, turns * program.extents[step[INNER]])
     return longest
 
@@ -330,8 +387,11 @@ def _allocate(
     """
     last: dict[int, int] = {}
     for number, step in enumerate(distribution.steps):
+        # The map of a product may do the product as well, from its operands.
+        following = distribution.steps[number + 1 : number + 2]
+        mapped = any(s.left == step.out and s.right in program.maps for s in following)
         for t in (step.left, step.right, step.out):
-            last[t] = number
+            last[t] = max(last.get(t, 0), number + mapped)
     end = len(distribution.steps)
     for tensor, _, _, _ in readings:
         last[tensor] = end
@@ -344,6 +404,10 @@ def _allocate(
     top = start
     fixed = {group.message for group in program.groups} | {step.out for step in program.collect}
     made = {step.out for step in distribution.steps} - in_place - fixed
+    dying: dict[int, list[int]] = {}
+    for t, number in last.items():
+        if t in made:
+            dying.setdefault(number, []).append(t)
     for number, step in enumerate(distribution.steps):
         if step.out in made:
             size = sizes[step.out]
@@ -357,9 +421,8 @@ def _allocate(
                 offset[step.out] = chosen[0]
                 if chosen[1] > size:
                     free.append((chosen[0] + size, chosen[1] - size))
-        for t in {step.left, step.right, step.out}:
-            if t in made and last[t] == number:
-                free.append((offset[t], sizes[t]))
+        for t in sorted(dying.get(number, ())):
+            free.append((offset[t], sizes[t]))
     return top
 
 
@@ -397,10 +460,10 @@ def _encode(
             for a in (*outer, *summed):
                 loop_rows.append((a, stride(step.out, a), stride(left, a), 0))
             return [MAP, step.out, left, right, first, len(outer), len(summed), carrier, NONE,
-                    place]
+                    place, 0]
         elif axes[left] == (carrier, last) and axes[step.out] == (target, last):
             loop_rows.append((carrier, stride(step.out, target), stride(left, carrier), 0))
-            return [MAP_COLUMNS, step.out, left, right, first, 0, 1, last, NONE, place]
+            return [MAP_COLUMNS, step.out, left, right, first, 0, 1, last, NONE, place, 0]
         elif place == NONE:
             raise AssertionError("the root is the last axis of a table")
 
@@ -428,4 +491,5 @@ def _encode(
     first = len(loop_rows)
     for a in (*outer, *summed):
         loop_rows.append((a, stride(step.out, a), stride(left, a), stride(right, a)))
-    return [kind, step.out, left, right, first, len(outer), len(summed), inner, NONE, NONE]
+    return [kind, step.out, left, right, first, len(outer), len(summed), inner, NONE, NONE,
+            0]

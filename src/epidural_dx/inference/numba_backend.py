@@ -29,13 +29,16 @@ from epidural_dx.inference.instructions import (
     LEFT,
     LOOPS,
     MAP,
+    MAP_COLUMNS,
     MULTIPLY,
+    MULTIPLY_MAP,
     OUT,
     OUTER,
     OWNER,
     RELAY,
     RIGHT,
     ROLE,
+    SKIP,
     SUM,
     SUM_SCALED,
     SUMMED,
@@ -264,6 +267,39 @@ def _step(  # type: ignore[no-untyped-def]
             for s in range(summed):
                 total += _sum(left, uint64(left0 + outer_turns[o, 1] + sum_turns[s, 1]), n)
             work[uint64(out0 + outer_turns[o, 0])] = total
+    elif kind >= MULTIPLY_MAP:
+        first = uint64(root_shift)
+        width = uint64(k_target)
+        along = uint64(1 if kind == MULTIPLY_MAP else 0)
+        for o in range(outer):
+            oo = uint64(out0 + outer_turns[o, 0])
+            for i in range(width):
+                work[oo + i] = 0.0
+        for s in range(summed):
+            lo, ro = left0 + sum_turns[s, 1], right0 + sum_turns[s, 2]
+            o = 0
+            while o + 4 <= outer:
+                o0, o1 = uint64(out0 + outer_turns[o, 0]), uint64(out0 + outer_turns[o + 1, 0])
+                o2, o3 = uint64(out0 + outer_turns[o + 2, 0]), uint64(out0 + outer_turns[o + 3, 0])
+                l0, l1 = uint64(lo + outer_turns[o, 1]), uint64(lo + outer_turns[o + 1, 1])
+                l2, l3 = uint64(lo + outer_turns[o + 2, 1]), uint64(lo + outer_turns[o + 3, 1])
+                r0, r1 = uint64(ro + outer_turns[o, 2]), uint64(ro + outer_turns[o + 1, 2])
+                r2, r3 = uint64(ro + outer_turns[o + 2, 2]), uint64(ro + outer_turns[o + 3, 2])
+                for i in range(n):
+                    t, j = uint64(mapped[first + i]), i * along
+                    x0, x1 = left[l0 + i] * right[r0 + j], left[l1 + i] * right[r1 + j]
+                    x2, x3 = left[l2 + i] * right[r2 + j], left[l3 + i] * right[r3 + j]
+                    work[o0 + t] += x0
+                    work[o1 + t] += x1
+                    work[o2 + t] += x2
+                    work[o3 + t] += x3
+                o += 4
+            while o < outer:
+                o0, l0 = uint64(out0 + outer_turns[o, 0]), uint64(lo + outer_turns[o, 1])
+                r0 = uint64(ro + outer_turns[o, 2])
+                for i in range(n):
+                    work[o0 + uint64(mapped[first + i])] += left[l0 + i] * right[r0 + i * along]
+                o += 1
     elif kind == MAP:
         first = uint64(root_shift)
         width = uint64(k_target)
@@ -676,10 +712,14 @@ def run_jobs(  # type: ignore[no-untyped-def]
                     continue
             elif state_here != 1:
                 continue
+            if step[SKIP] == 1 or (step[SKIP] == 2 and deterministic):
+                continue
             maps, map_shift = mapped, root_shift
             if step[KIND] >= MAP:
                 if step[RELAY] >= 0:
-                    carrier = axes[pointer[step[RIGHT]]]
+                    carrier = step[INNER]
+                    if step[KIND] == MAP_COLUMNS:
+                        carrier = loops[step[LOOPS], 0]
                     maps, map_shift = relays, step[RELAY]
                     if row[carrier] >= 0:
                         map_shift += row[carrier]
@@ -1201,7 +1241,7 @@ class NumbaProgram:
             space = Workspace(
                 np.zeros(code.workspace * LANES),
                 np.zeros(3 * size),
-                np.zeros((2, code.longest, 3), dtype=np.int64),
+                np.zeros((4, code.longest, 3), dtype=np.int64),
                 np.zeros(0),
                 None,
             )

@@ -33,13 +33,17 @@ from epidural_dx.inference.instructions import (
     LEFT,
     LOOPS,
     MAP,
+    MAP_COLUMNS,
     MULTIPLY,
+    MULTIPLY_MAP,
     OUT,
     OUTER,
     OWNER,
     RELAY,
     RIGHT,
     ROLE,
+    SCALE_MAP,
+    SKIP,
     SUM,
     SUMMED,
     TABLES,
@@ -129,7 +133,6 @@ _narrow_wide = _sum_of_products(False, True, False)
 _narrow_narrow = _sum_of_products(False, False, False)
 _sum_wide = _sum_of_products(True, None, False)
 _sum_narrow = _sum_of_products(False, None, False)
-_add_wide = _sum_of_products(True, None, True)
 _add_narrow = _sum_of_products(False, None, True)
 
 
@@ -183,20 +186,41 @@ def _step(  # type: ignore[no-untyped-def]
     right0 = np.int64(0)
     if step[RIGHT] >= 0:
         right0 = base[step[RIGHT]]
-    if kind == MAP:
+    if kind == MAP or kind >= MULTIPLY_MAP:
+        # The terms of every state of the target, one state after another.
+        along = 0 if kind == SCALE_MAP else 1
+        sorted_turns, last = stores[2], stores[3]
+        m = 0
+        for t in range(k_target):
+            for i in range(length):
+                if maps[map_shift + i] != t:
+                    continue
+                for s in range(count):
+                    sorted_turns[m, 1] = turns[s, 1] + i
+                    sorted_turns[m, 2] = turns[s, 2] + i * along
+                    m += 1
+            last[t, 0] = m
         for o in range(outer):
             oo = out0 + outer_turns[o, 0]
-            for i in range(k_target * LANES):
-                work[uint64(oo * LANES + i)] = 0.0
             lo = left0 + outer_turns[o, 1]
-            for s in range(count):
-                p = lo + turns[s, 1]
-                for e in range(length):
-                    at = oo + maps[map_shift + e]
+            ro = right0 + outer_turns[o, 2]
+            m = 0
+            for t in range(k_target):
+                some, here = last[t, 0] - m, sorted_turns[m:]
+                if kind == MAP:
                     if left_wide:
-                        _add_wide(work, at, left, p + e, left, p, one, np.int64(1))
+                        _sum_wide(work, oo + t, left, lo, left, ro, here, some)
                     else:
-                        _add_narrow(work, at, left, p + e, left, p, one, np.int64(1))
+                        _sum_narrow(work, oo + t, left, lo, left, ro, here, some)
+                elif left_wide and right_wide:
+                    _wide_wide(work, oo + t, left, lo, right, ro, here, some)
+                elif left_wide:
+                    _wide_narrow(work, oo + t, left, lo, right, ro, here, some)
+                elif right_wide:
+                    _narrow_wide(work, oo + t, left, lo, right, ro, here, some)
+                else:
+                    _narrow_narrow(work, oo + t, left, lo, right, ro, here, some)
+                m = last[t, 0]
         return
     if kind > MAP:
         stride_out, stride_left = loops[outer_first, 1], loops[outer_first, 2]
@@ -633,10 +657,14 @@ def run_blocks(  # type: ignore[no-untyped-def]
                     continue
             elif state_here != 1:
                 continue
+            if step[SKIP] == 1 or (step[SKIP] == 2 and deterministic):
+                continue
             maps, map_shift = mapped, root_shift
             if step[KIND] >= MAP:
                 if step[RELAY] >= 0:
-                    carrier = axes[pointer[step[RIGHT]]]
+                    carrier = step[INNER]
+                    if step[KIND] == MAP_COLUMNS:
+                        carrier = loops[step[LOOPS], 0]
                     maps, map_shift = relays, step[RELAY]
                     if fixed[carrier] >= 0:
                         map_shift += fixed[carrier]

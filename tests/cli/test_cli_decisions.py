@@ -1,0 +1,251 @@
+"""``plan``, ``uncertainty`` and ``sensitivity``: what they print, write and refuse."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cli_runs import CASES, Command, Ran
+
+import epidural_dx as edx
+from epidural_dx.analysis.uncertainty import posterior_draws
+from epidural_dx.clinical.case import read_case
+
+CASE = str(CASES / "melanoma_marrow_hematoma.yaml")
+AT_MRI = (CASE, "--stage", "mri")
+FIGURE = "level=thoracolumbar | lesion_subtype=leukemia"
+DRAWS = ("--draws", "50")
+
+
+def document(ran: Ran) -> dict[str, Any]:
+    """Return the one document that a command printed."""
+    assert (ran.code, ran.err) == (0, "")
+    loaded = json.loads(ran.out)
+    assert isinstance(loaded, dict)
+    return loaded
+
+
+def shown(ran: Ran) -> str:
+    """Return what a command printed for people, on one line."""
+    assert (ran.code, ran.err) == (0, "")
+    return " ".join(ran.out.split())
+
+
+def refused(ran: Ran, *words: str) -> None:
+    """Check the exit code, the one line, and that it says what is wrong."""
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.startswith("epidural-dx: ") and ran.err.count("\n") == 1
+    for word in words:
+        assert word in ran.err
+
+
+# ------------------------------------------------------------------------------------ plan
+
+
+def test_a_plan_orders_known_tests_and_weighs_stopping(command: Command, model: edx.Model) -> None:
+    """The plan's tests exist, its results have probabilities, and the regret is bounded."""
+    found = document(command("plan", *AT_MRI, "--json"))
+    step = found["plan"]
+    assert set(step["order"]) <= set(model.tests)
+    assert 0 < sum(branch["probability"] for branch in step["branches"]) <= 1 + 1e-9
+    stopping = found["stopping"]
+    assert 0 <= stopping["expected_regret"] <= stopping["perfect_information"]
+    assert 0 <= stopping["same_decision_probability"] <= 1
+    first = step["order"][0]
+    other = document(command("plan", *AT_MRI, "--exclude", first, "--json"))
+    assert first not in other["plan"]["order"]
+    assert first not in {row["test"] for row in other["considered"]}
+
+
+@pytest.mark.parametrize("width", ["80", "120"])
+def test_people_see_the_plan_as_a_tree(
+    command: Command, monkeypatch: pytest.MonkeyPatch, width: str
+) -> None:
+    """The readable plan has the order, the stop rule in words and the regret, within the width."""
+    monkeypatch.setenv("COLUMNS", width)
+    ran = command("plan", *AT_MRI)
+    text = shown(ran)
+    for words in ("Order now:", "Stop rule:", "Expected regret", "├──", "Not a medical device"):
+        assert words in text
+    assert max(map(len, ran.out.splitlines())) <= int(width)
+
+
+def test_tests_by_value_show_their_gain(command: Command) -> None:
+    """``next-tests --by value`` puts the greatest net gain among the allowed tests first."""
+    rows = document(command("next-tests", *AT_MRI, "--by", "value", "--json"))["next_tests"]
+    gains = [row["value"] for row in rows if row["allowed"] is True]
+    assert gains == sorted(gains, reverse=True)
+    text = shown(command("next-tests", *AT_MRI, "--by", "value"))
+    assert f"{rows[0]['test']} {gains[0]:+.4f}" in text
+
+
+# ----------------------------------------------------------------------------- uncertainty
+
+
+def test_uncertainty_summarises_the_draws(command: Command, model: edx.Model) -> None:
+    """Mean, spread and lead of every cause are those of the draws of the Python interface."""
+    found = document(command("uncertainty", *AT_MRI, *DRAWS, "--seed", "3", "--json"))
+    evidence = model.read_evidence(read_case(CASE).evidence("mri").raw)
+    draws = posterior_draws(model, evidence, draws=50, seed=3)
+    leads = draws.argmax(axis=1)
+    for row in found["causes"]:
+        i = model.causes.index(row["cause"])
+        assert row["mean"] == pytest.approx(draws[:, i].mean(), abs=1e-9)
+        assert row["sd"] == pytest.approx(draws[:, i].std(ddof=1), abs=1e-9)
+        assert row["leads"] == pytest.approx((leads == i).mean())
+        assert row["lower"] <= row["upper"]
+    assert sum(row["leads"] for row in found["causes"]) == pytest.approx(1)
+    assert found["tests"] is None
+
+
+@pytest.mark.parametrize("ending", [".csv", ".nc"])
+def test_draws_are_written_whole(command: Command, tmp_path: Path, ending: str) -> None:
+    """The file holds every draw of every cause, in the order of the draws."""
+    out = tmp_path / f"draws{ending}"
+    found = document(command("uncertainty", *AT_MRI, *DRAWS, "--out", str(out), "--json"))
+    mean = {row["cause"]: row["mean"] for row in found["causes"]}
+    if ending == ".csv":
+        with out.open(encoding="utf-8", newline="") as handle:
+            rows = list(csv.DictReader(handle))
+        got = {c: np.mean([float(row[f"cause.{c}"]) for row in rows]) for c in mean}
+        assert len(rows) == 50
+    else:
+        import xarray as xr
+
+        with xr.open_dataset(out, group="posterior", engine="h5netcdf") as data:
+            assert data["cause"].sizes["chain"] * data["cause"].sizes["draw"] == 50
+            got = {c: float(data["cause"].sel(cause_name=c).mean()) for c in mean}
+    assert got == pytest.approx(mean, abs=1e-9)
+    assert [p.name for p in tmp_path.iterdir()] == [out.name]
+
+
+def test_people_see_who_leads_and_which_test_tells_most(command: Command) -> None:
+    """The table explains its columns; ``--tests`` adds how often each test is the first."""
+    text = shown(command("uncertainty", *AT_MRI, *DRAWS))
+    for words in ("leads in", "hematoma", "50 draws of every figure", "Answer:"):
+        assert words in text
+    assert "Most telling test" not in text
+    small = ("uncertainty", "emh_tdt_paraspinal", *DRAWS, "--tests", "--json")
+    tests = document(command(*small))["tests"]
+    assert sum(row["first"] for row in tests) == pytest.approx(1)
+    for row in tests:
+        assert 0 <= row["bits_lower"] <= row["bits_upper"]
+
+
+# ----------------------------------------------------------------------------- sensitivity
+
+
+def test_the_tornado_starts_from_the_answer_and_names_what_overturns(
+    command: Command, model: edx.Model
+) -> None:
+    """Bars are sorted, and a figure set beyond its limit takes the lead away."""
+    found = document(command("sensitivity", *AT_MRI, "--top", "3", *DRAWS, "--json"))
+    answer = model.diagnose(read_case(CASE).evidence("mri").raw)
+    assert found["probability"] == pytest.approx(answer.causes[found["cause"]], abs=1e-9)
+    swings = [row["swing"] for row in found["tornado"]]
+    assert len(swings) == 3 and swings == sorted(swings, reverse=True)
+    for row in found["tornado"]:
+        low, high = row["overturned_below"], row["overturned_above"]
+        assert low is None or low <= row["value"]
+        assert high is None or high >= row["value"]
+        for end, leader in (("low", row["leader_at_low"]), ("high", row["leader_at_high"])):
+            beyond = (low is not None and row[end] < low) or (high is not None and row[end] > high)
+            assert beyond == (leader != found["leader"])
+    assert {row["finding"] for row in found["findings"]} <= set(answer.evidence.entries)
+    assert found["shares"]["by"] == "source" and found["shares"]["rows"]
+
+
+@pytest.mark.parametrize("width", ["80", "120"])
+def test_people_are_told_what_a_bar_means(
+    command: Command, monkeypatch: pytest.MonkeyPatch, width: str
+) -> None:
+    """The readable tornado explains its bars and fits the terminal."""
+    monkeypatch.setenv("COLUMNS", width)
+    ran = command("sensitivity", *AT_MRI, "--top", "2", *DRAWS, "--by", "group")
+    text = shown(ran)
+    for words in ("A bar runs from", "no longer leads", "by group", "Share of the variance"):
+        assert words in text
+    assert max(map(len, ran.out.splitlines())) <= int(width)
+
+
+def test_one_figure_and_two_figures_are_varied(command: Command) -> None:
+    """A curve passes through the answer; the edge of a grid agrees with the leader it names."""
+    one = document(command("sensitivity", *AT_MRI, "--parameter", FIGURE, "--json"))
+    at_now = [p for p in one["curve"] if p["value"] == one["parameter"]["value"]]
+    assert at_now[0]["probability"] == pytest.approx(one["probability"], abs=1e-9)
+    assert sum(s["share"] for s in one["parameter"]["sources"]) == pytest.approx(1)
+    assert FIGURE in shown(command("sensitivity", *AT_MRI, "--parameter", FIGURE))
+    pair = ("--two-way", FIGURE, "t1_signal=hyper | lesion_subtype=leukemia")
+    ran = command("sensitivity", *AT_MRI, *pair, "--csv")
+    assert (ran.code, ran.err) == (0, "")
+    rows = list(csv.DictReader(io.StringIO(ran.out)))
+    assert len(rows) == 49
+    for row in rows:
+        assert 0 <= float(row["probability"]) <= 1
+        if float(row["probability"]) > 0.5:
+            assert row["leader"] == one["cause"]
+    assert "across:" in shown(command("sensitivity", *AT_MRI, *pair))
+
+
+def test_the_tornado_is_drawn_and_printed_as_csv(command: Command, tmp_path: Path) -> None:
+    """``--plot`` writes one drawing, the same bytes twice; ``--csv`` prints the same bars."""
+    files = [tmp_path / "one.svg", tmp_path / "two.svg"]
+    printed = [
+        command("sensitivity", *AT_MRI, "--top", "2", "--csv", "--plot", str(file))
+        for file in files
+    ]
+    assert [ran.code for ran in printed] == [0, 0]
+    assert b"<svg" in files[0].read_bytes()
+    assert files[0].read_bytes() == files[1].read_bytes()
+    assert sorted(tmp_path.iterdir()) == files
+    rows = list(csv.DictReader(io.StringIO(printed[0].out)))
+    assert len(rows) == 2 and float(rows[0]["swing"]) >= float(rows[1]["swing"])
+
+
+# ------------------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["plan", "--by", "valu"], ["valu", "value"]),
+        (["plan", "--exclude", "mri_contrst"], ["mri_contrst", "mri_contrast"]),
+        (["plan", "--hours-since-onset", "-1"], ["hours", "-1"]),
+        (["uncertainty", "--draws", "0"], ["--draws", "0", "2 to"]),
+        (["uncertainty", "--draws", "1000000"], ["--draws", "5000"]),
+        (["uncertainty", "--draws", "many"], ["many"]),
+        (["uncertainty", "--seed", "-1"], ["--seed", "-1"]),
+        (["uncertainty", "--out", "draws.xls"], ["draws.xls", ".nc, .csv"]),
+        (["uncertainty", "--out", "nowhere/draws.nc"], ["nowhere/draws.nc", "no such folder"]),
+        (["sensitivity", "--parameter", "rate hematoma_dc"], ["rate hematoma_dic"]),
+        (["sensitivity", "--parameter", "fever"], ["fever=present"]),
+        (["sensitivity", "--parameter", "qqqq"], ["qqqq", "no figure"]),
+        (["sensitivity", "--two-way", FIGURE, FIGURE], ["one column"]),
+        (["sensitivity", "--two-way", FIGURE], ["--two-way"]),
+        (["sensitivity", "--by", "sourc"], ["sourc", "source"]),
+        (["sensitivity", "--cause", "hematom"], ["hematom", "hematoma"]),
+        (["sensitivity", "--top", "0"], ["--top"]),
+        (["sensitivity", "--draws", "10"], ["--draws", "50"]),
+        (["sensitivity", "--json", "--csv"], ["--json", "--csv"]),
+        (["sensitivity", "--by", "group", "--parameter", FIGURE], ["--by", "--parameter"]),
+        (["sensitivity", "--plot", "bars.gif"], ["bars.gif", ".svg"]),
+        (["sensitivity", "--plot", "b.svg", "--parameter", FIGURE], ["--plot", "--parameter"]),
+    ],
+    ids=lambda value: " ".join(value[:3]) if isinstance(value, list) else None,
+)
+def test_what_cannot_be_asked_is_refused(
+    command: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    words: list[str],
+) -> None:
+    """Unknown names, numbers out of range and unwritable files: one line, nothing written."""
+    monkeypatch.chdir(tmp_path)
+    refused(command(arguments[0], *AT_MRI, *arguments[1:]), *words)
+    assert list(tmp_path.iterdir()) == []
