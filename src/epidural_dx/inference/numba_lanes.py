@@ -16,7 +16,7 @@ from typing import Any
 
 import numba
 import numpy as np
-from llvmlite import ir
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba import uint64
 from numba.core import cgutils, types
 from numba.extending import intrinsic
@@ -65,25 +65,25 @@ def _sum_of_products(left_wide: bool, right_wide: bool | None, add: bool) -> Any
     operand has lanes, another is the same number in each; None leaves the right operand out.
     """
 
-    @intrinsic  # type: ignore[misc]
+    @intrinsic
     def kernel(  # type: ignore[no-untyped-def]
         _context, out, at, left, left0, right, right0, turns, count
     ):
         signature = types.void(out, at, left, left0, right, right0, turns, count)
 
-        def generate(context, builder, _signature, arguments):  # type: ignore[no-untyped-def]
+        def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
             double, word = ir.DoubleType(), ir.IntType(64)
             vector = ir.VectorType(double, LANES)
             lanes = ir.Constant(word, LANES)
 
-            def data(value, kind):  # type: ignore[no-untyped-def]
+            def data(value: Any, kind: Any) -> Any:
                 return context.make_array(kind)(context, builder, value).data
 
-            def block(pointer, cell):  # type: ignore[no-untyped-def]
+            def block(pointer: Any, cell: Any) -> Any:
                 place = builder.gep(pointer, [builder.mul(cell, lanes)])
                 return builder.bitcast(place, ir.PointerType(vector))
 
-            def load(pointer, cell, wide):  # type: ignore[no-untyped-def]
+            def load(pointer: Any, cell: Any, wide: bool) -> Any:
                 if wide:
                     value = builder.load(block(pointer, cell))
                     value.align = 8
@@ -100,7 +100,7 @@ def _sum_of_products(left_wide: bool, right_wide: bool | None, add: bool) -> Any
             left_data, right_data = data(arguments[2], left), data(arguments[4], right)
             turn_data = data(arguments[6], turns)
             target = block(out_data, arguments[1])
-            total = cgutils.alloca_once(builder, vector)
+            total = cgutils.alloca_once(builder, vector)  # type: ignore[no-untyped-call]
             if add:
                 before = builder.load(target)
                 before.align = 8
@@ -110,8 +110,8 @@ def _sum_of_products(left_wide: bool, right_wide: bool | None, add: bool) -> Any
             with cgutils.for_range(builder, arguments[7], intp=word) as loop:
                 row = builder.mul(loop.index, ir.Constant(word, 3))
 
-                def turn(column):  # type: ignore[no-untyped-def]
-                    place = builder.add(row, ir.Constant(word, column))  # noqa: B023
+                def turn(column: int, row: Any = row) -> Any:
+                    place = builder.add(row, ir.Constant(word, column))
                     return builder.load(builder.gep(turn_data, [place]))
 
                 term = load(left_data, builder.add(arguments[3], turn(1)), left_wide)
@@ -382,7 +382,6 @@ def run_blocks(  # type: ignore[no-untyped-def]
     terms = np.empty(rows * LANES)
     deterministic = mapped.size > 0
     for block in range(first_block, last_block):
-        used = LANES
         if wide_tables:
             case = order[block // per_case]
             chunk = block % per_case
