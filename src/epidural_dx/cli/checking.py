@@ -111,7 +111,7 @@ def run(*, as_json: bool, model_options: Mapping[str, Any]) -> None:
 
 
 def _work_of_patients(model: Model) -> dict[str, int]:
-    """Multiply-adds of one answer for every published patient, all findings known."""
+    """Multiply-adds of the main job (about the cause) for every published patient."""
     from epidural_dx.clinical.case import read_case
 
     folder = cases_folder()
@@ -124,7 +124,8 @@ def _work_of_patients(model: Model) -> dict[str, int]:
             for position, weights in model.arrays(evidence).items()
             if np.count_nonzero(weights) == 1
         ]
-        counts[path.stem] = model.plan.multiply_adds(observed=observed)
+        target = model.position("lesion_cause")
+        counts[path.stem] = model.plan.multiply_adds(target, observed=observed)
     return counts
 
 
@@ -204,10 +205,11 @@ def _print_weakest(console: Console, spots: Sequence[WeakSpot]) -> None:
 
 def _print_rates(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
     table = make_table(
-        "Yearly rates per 100,000 people, published against fitted",
+        "Yearly rates per 100,000 people: the figure (mostly the experts') against the model. "
+        "fitted: an input; check: compared, never fed in",
         "cause",
         "in people with",
-        "published",
+        "figure",
         "implied",
         "off",
         "",

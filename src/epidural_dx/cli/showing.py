@@ -76,7 +76,7 @@ def print_answer(
     """
     if title:
         console.print(text(title, "bold"))
-    console.print(stage_line(stage))
+    console.print(stage_line(stage, answer.model.scenario))
     console.print()
     if previous is not None:
         _print_new_findings(console, stage, previous[0])
@@ -92,14 +92,16 @@ def print_answer(
     print_warnings(console, answer)
 
 
-def stage_line(stage: StageEvidence) -> Any:
-    """Return one line on the stage: its name and place, findings, the case's note."""
+def stage_line(stage: StageEvidence, scenario: str = "") -> Any:
+    """Return one line on the stage: its place, findings, base rates, the case's note."""
     line = text("")
     if stage.name:
         line.append(stage.name, style="bold cyan")
         line.append(f" · stage {stage.number} of {stage.count} · ", style="dim")
     findings = len(stage.evidence)
     line.append(f"{findings} finding{'' if findings == 1 else 's'}", style="dim")
+    if scenario:
+        line.append(f" · base rates {scenario}", style="dim")
     if stage.note:
         line.append(f" · {stage.note}", style="dim")
     return line

@@ -58,11 +58,15 @@ _jit = numba.njit(
 _FUSED = ("contract",)
 
 
-def _sum_of_products(left_wide: bool, right_wide: bool | None, add: bool) -> Any:
+def _sum_of_products(
+    left_wide: bool, right_wide: bool | None, *, add: bool = False, cells: int = 1, moves: int = 0
+) -> Any:
     """Make the innermost operation, as vector code.
 
-    ``out[at] (+)= sum_s left[l0 + turns[s, 1]] * right[r0 + turns[s, 2]]`` for all lanes. A wide
-    operand has lanes, another is the same number in each; None leaves the right operand out.
+    For ``i < cells``, all lanes: ``out[at + i] = sum_s left[l0 + i + turns[s, 1]] *
+    right[r0 + moves * i + turns[s, 2]]``, added to what is there if `add`. A wide operand has
+    lanes, another is the same number in each; None leaves the right operand out. Several cells at
+    a time keep as many sums in registers and read what does not move once.
     """
 
     @intrinsic
@@ -83,6 +87,9 @@ def _sum_of_products(left_wide: bool, right_wide: bool | None, add: bool) -> Any
                 place = builder.gep(pointer, [builder.mul(cell, lanes)])
                 return builder.bitcast(place, ir.PointerType(vector))
 
+            def further(cell: Any, i: int) -> Any:
+                return builder.add(cell, ir.Constant(word, i)) if i else cell
+
             def load(pointer: Any, cell: Any, wide: bool) -> Any:
                 if wide:
                     value = builder.load(block(pointer, cell))
@@ -99,14 +106,13 @@ def _sum_of_products(left_wide: bool, right_wide: bool | None, add: bool) -> Any
             out_data = data(arguments[0], out)
             left_data, right_data = data(arguments[2], left), data(arguments[4], right)
             turn_data = data(arguments[6], turns)
-            target = block(out_data, arguments[1])
-            total = cgutils.alloca_once(builder, vector)  # type: ignore[no-untyped-call]
-            if add:
-                before = builder.load(target)
-                before.align = 8
-            else:
+            totals = []
+            for i in range(cells):
+                totals.append(cgutils.alloca_once(builder, vector))  # type: ignore[no-untyped-call]
                 before = ir.Constant(vector, [0.0] * LANES)
-            builder.store(before, total)
+                if add:
+                    before = load(out_data, further(arguments[1], i), True)
+                builder.store(before, totals[i])
             with cgutils.for_range(builder, arguments[7], intp=word) as loop:
                 row = builder.mul(loop.index, ir.Constant(word, 3))
 
@@ -114,12 +120,22 @@ def _sum_of_products(left_wide: bool, right_wide: bool | None, add: bool) -> Any
                     place = builder.add(row, ir.Constant(word, column))
                     return builder.load(builder.gep(turn_data, [place]))
 
-                term = load(left_data, builder.add(arguments[3], turn(1)), left_wide)
+                left_cell = builder.add(arguments[3], turn(1))
+                other = right_cell = None
                 if right_wide is not None:
-                    other = load(right_data, builder.add(arguments[5], turn(2)), right_wide)
-                    term = builder.fmul(term, other, flags=_FUSED)
-                builder.store(builder.fadd(builder.load(total), term, flags=_FUSED), total)
-            builder.store(builder.load(total), target).align = 8
+                    right_cell = builder.add(arguments[5], turn(2))
+                    other = load(right_data, right_cell, right_wide)
+                for i in range(cells):
+                    term = load(left_data, further(left_cell, i), left_wide)
+                    if right_wide is not None:
+                        if i and moves:
+                            other = load(right_data, further(right_cell, i), right_wide)
+                        term = builder.fmul(term, other, flags=_FUSED)
+                    total = builder.fadd(builder.load(totals[i]), term, flags=_FUSED)
+                    builder.store(total, totals[i])
+            for i in range(cells):
+                target = block(out_data, further(arguments[1], i))
+                builder.store(builder.load(totals[i]), target).align = 8
             return context.get_dummy_value()
 
         return signature, generate
@@ -127,13 +143,19 @@ def _sum_of_products(left_wide: bool, right_wide: bool | None, add: bool) -> Any
     return kernel
 
 
-_wide_wide = _sum_of_products(True, True, False)
-_wide_narrow = _sum_of_products(True, False, False)
-_narrow_wide = _sum_of_products(False, True, False)
-_narrow_narrow = _sum_of_products(False, False, False)
-_sum_wide = _sum_of_products(True, None, False)
-_sum_narrow = _sum_of_products(False, None, False)
-_add_narrow = _sum_of_products(False, None, True)
+_wide_wide = _sum_of_products(True, True)
+_wide_narrow = _sum_of_products(True, False)
+_narrow_wide = _sum_of_products(False, True)
+_narrow_narrow = _sum_of_products(False, False)
+_sum_wide = _sum_of_products(True, None)
+_sum_narrow = _sum_of_products(False, None)
+_add_narrow = _sum_of_products(False, None, add=True)
+_wide_wide_4 = _sum_of_products(True, True, cells=4)
+_wide_narrow_4 = _sum_of_products(True, False, cells=4)
+_narrow_wide_4 = _sum_of_products(False, True, cells=4)
+_wide_wide_moving_4 = _sum_of_products(True, True, cells=4, moves=1)
+_wide_narrow_moving_4 = _sum_of_products(True, False, cells=4, moves=1)
+_narrow_wide_moving_4 = _sum_of_products(False, True, cells=4, moves=1)
 
 
 @_jit
@@ -239,12 +261,9 @@ def _step(  # type: ignore[no-untyped-def]
                 for i in range(length):
                     _add_narrow(work, oo + i, left, lo + i, left, lo, one, np.int64(1))
         return
-    # How far the operands move along the inner axis when it stays in the result.
-    step_out, step_right = np.int64(1), np.int64(0)
-    if kind == MULTIPLY:
-        step_right = np.int64(1)
-    elif kind != AXPY and kind != ADD:
-        step_out = np.int64(0)
+    # How far the right operand moves along the inner axis when that stays in the result.
+    step_right = np.int64(1) if kind == MULTIPLY else np.int64(0)
+    if kind != MULTIPLY and kind != AXPY and kind != ADD:
         if inner >= 0:
             count = _append(turns, count, length, 0, 1, 1 if kind == DOT else 0)
         length = 1
@@ -257,6 +276,7 @@ def _step(  # type: ignore[no-untyped-def]
             for i in range(uint64(length * LANES)):
                 work[a + i] = left[b + i] * right[c + i]
         return
+    fours = (length // 4) * 4
     for o in range(outer):
         oo = out0 + outer_turns[o, 0]
         lo = left0 + outer_turns[o, 1]
@@ -264,26 +284,40 @@ def _step(  # type: ignore[no-untyped-def]
         if single:
             if left_wide:
                 for i in range(length):
-                    _sum_wide(work, oo + i * step_out, left, lo + i, left, ro, turns, count)
+                    _sum_wide(work, oo + i, left, lo + i, left, ro, turns, count)
             else:
                 for i in range(length):
-                    _sum_narrow(work, oo + i * step_out, left, lo + i, left, ro, turns, count)
+                    _sum_narrow(work, oo + i, left, lo + i, left, ro, turns, count)
         elif left_wide and right_wide:
-            for i in range(length):
-                _wide_wide(work, oo + i * step_out, left, lo + i, right, ro + i * step_right,
-                           turns, count)
+            if kind == MULTIPLY:
+                for i in range(0, fours, 4):
+                    _wide_wide_moving_4(work, oo + i, left, lo + i, right, ro + i, turns, count)
+            else:
+                for i in range(0, fours, 4):
+                    _wide_wide_4(work, oo + i, left, lo + i, right, ro, turns, count)
+            for i in range(fours, length):
+                _wide_wide(work, oo + i, left, lo + i, right, ro + i * step_right, turns, count)
         elif left_wide:
-            for i in range(length):
-                _wide_narrow(work, oo + i * step_out, left, lo + i, right, ro + i * step_right,
-                             turns, count)
+            if kind == MULTIPLY:
+                for i in range(0, fours, 4):
+                    _wide_narrow_moving_4(work, oo + i, left, lo + i, right, ro + i, turns, count)
+            else:
+                for i in range(0, fours, 4):
+                    _wide_narrow_4(work, oo + i, left, lo + i, right, ro, turns, count)
+            for i in range(fours, length):
+                _wide_narrow(work, oo + i, left, lo + i, right, ro + i * step_right, turns, count)
         elif right_wide:
-            for i in range(length):
-                _narrow_wide(work, oo + i * step_out, left, lo + i, right, ro + i * step_right,
-                             turns, count)
+            if kind == MULTIPLY:
+                for i in range(0, fours, 4):
+                    _narrow_wide_moving_4(work, oo + i, left, lo + i, right, ro + i, turns, count)
+            else:
+                for i in range(0, fours, 4):
+                    _narrow_wide_4(work, oo + i, left, lo + i, right, ro, turns, count)
+            for i in range(fours, length):
+                _narrow_wide(work, oo + i, left, lo + i, right, ro + i * step_right, turns, count)
         else:
             for i in range(length):
-                _narrow_narrow(work, oo + i * step_out, left, lo + i, right, ro + i * step_right,
-                               turns, count)
+                _narrow_narrow(work, oo + i, left, lo + i, right, ro + i * step_right, turns, count)
 
 
 @_jit
@@ -517,7 +551,7 @@ def run_blocks(  # type: ignore[no-untyped-def]
                 if use_clean:
                     where[message] = CLEAN
                 else:
-                    size = 1
+                    size = np.int64(1)
                     for i in range(begin, end):
                         size *= extents_full[axes[i]]
                     for i in range(size * LANES):
