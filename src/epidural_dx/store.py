@@ -16,6 +16,9 @@ from epidural_dx.errors import ModelError
 #: Written into every stored model; a change of the stored classes needs a new number.
 FORMAT = 1
 
+#: Bytes of the SHA-256 that precede a stored model.
+_CHECKSUM = 32
+
 
 def data_folder(name: str, given: str | os.PathLike[str] | None) -> Path:
     """Folder ``networks`` or ``priors``: the one given, the checkout's, or the wheel's.
@@ -95,8 +98,12 @@ def read_stored(key: str) -> Any | None:
     try:
         if hasattr(os, "getuid") and path.stat().st_uid != os.getuid():
             return None
-        with path.open("rb") as handle:
-            return pickle.load(handle)  # noqa: S301
+        written = path.read_bytes()
+        checksum, content = written[:_CHECKSUM], written[_CHECKSUM:]
+        # A damaged file could still load, and answer wrongly.
+        if hashlib.sha256(content).digest() != checksum:
+            return None
+        return pickle.loads(content)  # noqa: S301
     except (OSError, pickle.UnpicklingError, EOFError, AttributeError, ImportError, IndexError):
         return None
 
@@ -109,7 +116,9 @@ def write_stored(key: str, value: Any) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.NamedTemporaryFile(dir=folder, delete=False) as handle:
-            pickle.dump(value, handle, protocol=pickle.HIGHEST_PROTOCOL)
+            content = pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
+            handle.write(hashlib.sha256(content).digest())
+            handle.write(content)
         os.replace(handle.name, folder / f"{key}.pickle")
     except OSError:
         return

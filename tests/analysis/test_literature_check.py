@@ -112,8 +112,9 @@ def test_a_figure_on_a_disease_is_about_people_without_a_lesion(model: edx.Model
     assert row["people"] == "population"
     nodes = model.built.structure.nodes
     ages = model.built.tables["age_group"]
-    assert nodes["blood_disorder"].parents == ("age_group",)
-    disorder = model.built.tables["blood_disorder"]
+    assert nodes["blood_disorder"].parents == ("blood_state",)
+    assert nodes["blood_state"].parents == ("age_group",)
+    disorder = model.built.tables["blood_state"] @ model.built.tables["blood_disorder"]
     column = disorder[:, nodes["blood_disorder"].states.index("myeloma")]
     by_hand = ages * column / (ages * column).sum()
     assert row["implied"] == pytest.approx(float(by_hand[3]))

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from cli_runs import CASES, ROOT, Command, Ran
 
@@ -187,7 +188,6 @@ def test_a_typing_error_in_a_topic_is_an_error(
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("hematoma: 1\n", ("lacks",)),
         ("hematom: 1\n", ("hematom",)),
         ("hematoma: many\n", ("hematoma", "many")),
         ("hematoma: -1\n", ("hematoma", "-1")),
@@ -199,7 +199,7 @@ def test_a_typing_error_in_a_topic_is_an_error(
 def test_a_wrong_mix_of_causes_is_refused(
     command: Command, tmp_path: Path, content: str, words: tuple[str, ...]
 ) -> None:
-    """A mix must give every cause a positive share."""
+    """A mix maps causes that exist to positive shares."""
     mix = tmp_path / "mix.yaml"
     mix.write_text(content)
     refused(command("diagnose", CASE, "--cause-mix", str(mix)), *words)
@@ -266,3 +266,55 @@ def test_bad_input_to_the_installed_program_shows_no_traceback(tmp_path: Path) -
     assert ran.stdout == b""
     assert ran.stderr.count(b"\n") == 1
     assert b"perhaps" in ran.stderr and b"Traceback" not in ran.stderr
+
+
+def test_a_pipe_is_not_replaced_by_a_file(command: Command, tmp_path: Path) -> None:
+    """Output to something that is no ordinary file is refused, and it stays what it was."""
+    pipe = tmp_path / "pipe.csv"
+    os.mkfifo(pipe)
+    cohort = tmp_path / "cohort.csv"
+    cohort.write_text("id,fever\n1,present\n", encoding="utf-8")
+    for arguments in (("score", str(cohort)), ("export", "--format", "json")):
+        ran = command(*arguments, "--out", str(pipe))
+        assert ran.code == 2
+        assert "no ordinary file" in ran.err
+        assert pipe.is_fifo()
+
+
+def test_a_link_is_followed(command: Command, tmp_path: Path) -> None:
+    """Output to a link goes into the file that the link names."""
+    target, link = tmp_path / "target.csv", tmp_path / "link.csv"
+    target.write_text("old", encoding="utf-8")
+    link.symlink_to(target)
+    cohort = tmp_path / "cohort.csv"
+    cohort.write_text("id,fever\n1,present\n", encoding="utf-8")
+    assert command("score", str(cohort), "--out", str(link)).code == 0
+    assert link.is_symlink()
+    assert target.read_text(encoding="utf-8").startswith("id,")
+
+
+def test_an_unknown_source_of_a_rate_is_refused(command: Command, copies: Path) -> None:
+    """A rate whose source is not listed is named with file and line."""
+    path = copies / "priors" / "rates.csv"
+    table = pd.read_csv(path, dtype=str, keep_default_na=False)
+    table.loc[2, "source_id"] = "nosuch_source"
+    table.to_csv(path, index=False)
+    ran = command("causes", "--priors", str(copies / "priors"))
+    assert ran.code == 2
+    assert "nosuch_source" in ran.err and "rates.csv, line 4" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("fever: &a {not: *a}\n", "alias *a"),
+        ("fever: !!int abc\n", "tag"),
+        (f"hemoglobin: {'9' * 400}\n", "not a number"),
+        (f'{{"hemoglobin": {"9" * 5000}}}', "not a number"),
+    ],
+)
+def test_hostile_values_get_one_sentence(command: Command, text: str, words: str) -> None:
+    """Aliases, tags that do not fit and endless integers are refused, not a traceback."""
+    ran = command("diagnose", "-", "--no-tests", stdin=text.encode())
+    assert ran.code == 2
+    assert words in ran.err

@@ -121,7 +121,7 @@ def _share(value: object) -> float | None:
         return None
     try:
         number = float(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return number if 0 < number < float("inf") else None
 
@@ -171,7 +171,7 @@ def open_case(name: str) -> Case:
     """
     from epidural_dx.clinical.case import read_case
 
-    if name == "-" and sys.stdin.isatty():
+    if name == "-" and (sys.stdin is None or sys.stdin.isatty()):
         raise CaseError("nothing arrives (pipe a case into the command)", where="standard input")
     return read_case(find_case(name))
 

@@ -43,7 +43,8 @@ def _run(arguments: list[str]) -> int:
     bad_usage: type[Any] = typer.BadParameter.__mro__[2]
     try:
         code = app(arguments, prog_name="epidural-dx", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except EpiduralDxError as error:
         return _complain(str(error))
     except bad_usage as error:
@@ -52,6 +53,13 @@ def _run(arguments: list[str]) -> int:
         # Whatever read the output has what it wanted; flushing at exit must not fail again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if error.filename is not None:
+            return _complain(f"{str(error.filename)[:80]} cannot be opened ({error.strerror})")
+        # A full disk: what could not be written is not tried again at exit.
+        if sys.stdout is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _complain(f"the output cannot be written ({error.strerror or error})")
     except (KeyboardInterrupt, typer.Abort):
         return _complain("interrupted")
     return int(code) if isinstance(code, int) else 0

@@ -44,7 +44,10 @@ def written_whole(out: Path) -> Iterator[Path]:
     CaseError
         It cannot be written; an older file stays as it was.
     """
+    if out.exists() and not out.is_file():
+        raise CaseError("cannot be written (is no ordinary file)", where=str(out))
     name = ""
+    out = out.resolve()  # what a link points to is written, not the link replaced
     try:
         handle, name = tempfile.mkstemp(dir=out.parent, prefix=".", suffix=out.suffix)
         os.close(handle)

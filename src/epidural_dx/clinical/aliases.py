@@ -94,7 +94,7 @@ def load_aliases(path: str | Path) -> Aliases:
     """
     file = Path(path)
     try:
-        document = load_yaml(file.read_bytes().decode("utf-8-sig"))
+        document = load_yaml(file.read_bytes().decode("utf-8-sig"), aliases=True)
     except OSError as error:
         raise ModelError(
             f"cannot be read ({error.strerror or type(error).__name__})", file=file

@@ -339,7 +339,7 @@ def _parsed(text: str, origin: str) -> object:
     try:
         if text.lstrip()[0] in "{[":
             try:
-                return json.loads(text, object_pairs_hook=_unique)
+                return json.loads(text, object_pairs_hook=_unique, parse_int=_whole)
             except json.JSONDecodeError:
                 # YAML also writes mappings in braces; its own error names the line if it is wrong.
                 return load_yaml(text)
@@ -356,6 +356,11 @@ def _parsed(text: str, origin: str) -> object:
     if document is None:
         raise CaseError("is empty", where=origin)
     return document
+
+
+def _whole(digits: str) -> int | float:
+    """Read a JSON integer; Python refuses those of thousands of digits."""
+    return int(digits) if len(digits) <= 18 else float(digits)
 
 
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Mapping
 
 from epidural_dx.clinical.spelling import NOT_KNOWN, normal_form
@@ -11,6 +13,8 @@ __all__ = ["is_unknown", "plain", "pretty", "shown", "words"]
 
 def plain(value: object) -> object:
     """Return numpy and pandas scalars and arrays as Python's own."""
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) > sys.float_info.max:
+        return math.inf if value > 0 else -math.inf
     if value is None or isinstance(value, str | bool | int | float | Mapping | list | tuple):
         return value
     if type(value).__name__ in ("NAType", "NaTType"):

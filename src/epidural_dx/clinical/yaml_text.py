@@ -11,8 +11,8 @@ from epidural_dx.errors import ModelError
 __all__ = ["load_yaml"]
 
 
-@functools.lru_cache(maxsize=1)
-def _loader() -> Any:
+@functools.lru_cache(maxsize=2)
+def _loader(aliases: bool) -> Any:
     import yaml  # type: ignore[import-untyped,unused-ignore]
 
     class Loader(yaml.SafeLoader):  # type: ignore[misc,unused-ignore]
@@ -32,6 +32,16 @@ def _loader() -> Any:
             ]
             for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
         }
+
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            """Refuse aliases: a few lines of them can stand for gigabytes."""
+            if not aliases and self.check_event(yaml.AliasEvent):
+                event = self.get_event()  # type: ignore[no-untyped-call,unused-ignore]
+                raise ModelError(
+                    f"the alias *{event.anchor} is not read; write the value out",
+                    line=event.start_mark.line + 1,
+                )
+            return super().compose_node(parent, index)
 
         def construct_mapping(self, node: Any, deep: bool = False) -> Any:
             """Refuse a key that stands twice."""
@@ -56,7 +66,8 @@ def _loader() -> Any:
             """Read a decimal number."""
             text = self.construct_scalar(node)
             try:
-                return int(text)
+                # Longer ones are no counts, and integers without end are slow to read.
+                return int(text) if len(text) <= 18 else float(text)
             except ValueError:
                 return float(text)
 
@@ -69,13 +80,15 @@ def _loader() -> Any:
     return yaml, Loader
 
 
-def load_yaml(text: str) -> Any:
+def load_yaml(text: str, *, aliases: bool = False) -> Any:
     """Read one YAML document.
 
     Parameters
     ----------
     text : str
         The document.
+    aliases : bool
+        Whether ``*name`` may repeat an anchored value, as the model's own files do.
 
     Returns
     -------
@@ -85,11 +98,14 @@ def load_yaml(text: str) -> Any:
     Raises
     ------
     ModelError
-        If it is not YAML, holds several documents or a doubled key; `line` says where.
+        If it is not YAML, holds several documents, an alias or a doubled key; `line` says
+        where.
     """
-    yaml, loader = _loader()
+    yaml, loader = _loader(aliases)
     try:
         return yaml.load(text, Loader=loader)
+    except ModelError:
+        raise
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
         problem = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error)
@@ -100,3 +116,6 @@ def load_yaml(text: str) -> Any:
         raise ModelError(f"is not YAML ({' '.join(str(problem).split())})", line=line) from error
     except RecursionError as error:
         raise ModelError("is nested too deeply to be read") from error
+    except (ValueError, LookupError, AttributeError, OverflowError) as error:
+        # PyYAML's own readers of explicit tags such as !!int fail so.
+        raise ModelError("is not YAML (a value does not fit its tag !!)") from error

@@ -24,6 +24,7 @@ from epidural_dx.literature.rows import (
     ExpertCell,
     Figure,
     Source,
+    check_source_ids,
     read_experts,
     read_figures,
     read_sources,
@@ -211,18 +212,11 @@ def read_literature(priors: Path) -> LiteratureBase:
     Raises
     ------
     ModelError
-        Any malformed file, and any row whose source is not in ``sources.csv``.
+        Any malformed file, and any row of any file whose source is not in ``sources.csv``.
     """
     figures = read_figures(priors)
     sources = read_sources(priors)
-    for figure in figures:
-        if figure.source_id and figure.source_id not in sources:
-            raise ModelError(
-                f"the source {figure.source_id!r} is not in sources.csv",
-                file=figure.file,
-                line=figure.line,
-                name=figure.id,
-            )
+    check_source_ids(priors, sources)
     path = priors / "pooling.yaml"
     try:
         settings = settings_from(yaml.safe_load(path.read_text(encoding="utf-8")))

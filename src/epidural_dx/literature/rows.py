@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -292,6 +292,27 @@ def read_sources(folder: Path) -> dict[str, Source]:
             raise ModelError("the source stands twice", file=str(path), line=line, name=name)
         sources[name] = Source(name, *(row[c] for c in columns[1:]))
     return sources
+
+
+def check_source_ids(folder: Path, sources: Mapping[str, Source]) -> None:
+    """Check that every source that any file below `folder` names is in ``sources.csv``.
+
+    Raises
+    ------
+    ModelError
+        An unknown source, with file and line.
+    """
+    for path in sorted(folder.rglob("*.csv")):
+        for line, row in read_table(path, ()):
+            cell = row.get("source_id") or row.get("source_ids") or ""
+            for name in filter(None, cell.split("|")):
+                if name not in sources:
+                    raise ModelError(
+                        f"the source {name!r} is not in sources.csv",
+                        file=str(path),
+                        line=line,
+                        name=row.get("id") or row.get("variable"),
+                    )
 
 
 def read_experts(folder: Path) -> tuple[ExpertCell, ...]:

@@ -363,9 +363,12 @@ def _write_whole(contents: Sequence[tuple[Path, Callable[[IO[str]], None]]]) -> 
     """Write several files; none appears before all of them are complete."""
     ready: list[tuple[str, Path]] = []
     try:
-        for path, content in contents:
+        for given, content in contents:
+            path = given.resolve()  # what a link points to is written, not the link replaced
             if path.is_dir():
-                raise ModelError("is a folder, not a file", file=path)
+                raise ModelError("is a folder, not a file", file=given)
+            if path.exists() and not path.is_file():
+                raise ModelError("is no ordinary file", file=given)
             with tempfile.NamedTemporaryFile(
                 "w", encoding="utf-8", newline="\n", dir=path.parent, prefix=".", delete=False
             ) as handle:

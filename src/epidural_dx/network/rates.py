@@ -93,12 +93,16 @@ def read_rates(folder: Path) -> tuple[RateFigure, ...]:
     Raises
     ------
     ModelError
-        A rate that is no positive number, an unknown use, or a malformed file.
+        A rate that is no positive number or stands twice, an unknown use, or a malformed file.
     """
     path = folder / "rates.csv"
-    figures = []
+    figures: list[RateFigure] = []
+    seen: set[str] = set()
     for line, row in read_table(path, COLUMNS):
         where: Place = {"file": str(path), "line": line, "name": row["id"]}
+        if row["id"] in seen:
+            raise ModelError("the rate stands twice", **where)
+        seen.add(row["id"])
         try:
             rate = float(row["rate_per_100k_year"])
         except ValueError:
