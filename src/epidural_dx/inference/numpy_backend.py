@@ -132,7 +132,8 @@ class BoundStep(NamedTuple):
     formula
         For einsum; the letter Z is the axis of jobs.
     spread
-        Indices that align left and right for a plain product, if nothing is summed.
+        Indices that align left and right for a plain product, if nothing is summed; None for an
+        operand that has all axes.
     orders, counts
         For a matrix product: how left, right and the result are transposed, and the numbers of
         batch, row, column and summed axes.
@@ -140,7 +141,7 @@ class BoundStep(NamedTuple):
 
     step: Contraction
     formula: str
-    spread: tuple[tuple[slice | None, ...], tuple[slice | None, ...]] | None
+    spread: tuple[tuple[slice | None, ...] | None, tuple[slice | None, ...] | None] | None
     orders: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] | None
     counts: tuple[int, int, int, int] | None
 
@@ -227,8 +228,10 @@ class NumpyProgram:
                 letters.setdefault(a, _LETTERS[len(letters)]) for a in axes[tensor]
             )
 
-        def spread(tensor: int) -> tuple[slice | None, ...]:
+        def spread(tensor: int) -> tuple[slice | None, ...] | None:
             # Axes have one order everywhere, so it takes only new axes of length 1.
+            if axes[tensor] == axes[step.out]:
+                return None
             index = tuple(slice(None) if a in axes[tensor] else None for a in axes[step.out])
             return (slice(None), *index)
 
@@ -270,8 +273,12 @@ class NumpyProgram:
             return out
         if bound.spread is not None:
             spread_left, spread_right = bound.spread
-            return left[spread_left] * right[spread_right]
-        if bound.orders is not None and bound.counts is not None:
+            if spread_left is not None:
+                left = left[spread_left]
+            return left * (right if spread_right is None else right[spread_right])
+        # A single job gains little from BLAS, and loses much when BLAS waits for busy processors.
+        many = left.shape[0] > 1 or right.shape[0] > 1
+        if many and bound.orders is not None and bound.counts is not None:
             return _matrix_product(bound.orders, bound.counts, left, right)
         out = np.einsum(bound.formula, left, right)
         return out
@@ -561,10 +568,13 @@ class NumpyProgram:
         values, fixed, norm = got.values, got.fixed, got.norm
         jobs = len(got.log_evidence)
         hidden = self._hidden(got)
+        contract = self._contract
         for bound, place, role in self._distribute_steps[target]:
             if hidden.get(place, SHOWN) in _RUNS[role]:
-                step = bound.step
-                values[step.out] = self._contract(bound, *self._operands(step, values))
+                out, first, second = bound.step.out, bound.step.left, bound.step.right
+                operand = values[first]
+                assert operand is not None
+                values[out] = contract(bound, operand, None if second == NONE else values[second])
 
         k = program.extents[target]
         joint = np.full((jobs, k, program.row_count), self.nothing)

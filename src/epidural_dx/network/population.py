@@ -39,7 +39,14 @@ class Population:
                 axis = table.ndim - 1 - len(parents) + parents.index("etiology")
                 table = np.take(table, neutral, axis=axis)
                 parents = tuple(p for p in parents if p != "etiology")
-            self._tables[name] = (parents, table)
+            self._tables[name] = (parents, self._draws_last(table, len(parents) + 1))
+        self._of_everybody: dict[tuple[tuple[str, str], ...], Array] = {}
+
+    def _draws_last(self, table: Array, axes: int) -> Array:
+        """Put draws last, where they lie side by side: sums then run along them."""
+        if table.ndim == axes:
+            return table
+        return np.ascontiguousarray(np.moveaxis(table, 0, -1))
 
     def _sum(
         self, factors: Mapping[str, Array], given: Mapping[str, str], keep: str | None = None
@@ -57,13 +64,13 @@ class Population:
 
         def add(table: Array, names: tuple[str, ...]) -> None:
             own = [axis[n] for n in names]
-            operands.extend([table, [0, *own] if table.ndim > len(own) else own])
+            operands.extend([table, [*own, 0] if table.ndim > len(own) else own])
 
         for name in needed:
             parents, table = self._tables[name]
             add(table, (*parents, name))
         for name, factor in factors.items():
-            add(factor, (name,))
+            add(self._draws_last(factor, 1), (name,))
         for name, state in given.items():
             hot = np.zeros(len(self._nodes[name].states))
             hot[self._nodes[name].states.index(state)] = 1.0
@@ -72,13 +79,16 @@ class Population:
             operands.extend([np.ones(self._lead), [0]])
         elif not needed:
             return np.ones(())
-        operands.append([*([0] if self._lead else []), *([axis[keep]] if keep else [])])
+        operands.append([*([axis[keep]] if keep else []), *([0] if self._lead else [])])
         result: Array = np.einsum(*operands, optimize="greedy")  # type: ignore[call-overload]
-        return result
+        return np.moveaxis(result, -1, 0) if self._lead else result
 
     def expectation(self, factors: Mapping[str, Array], given: Mapping[str, str]) -> Array:
         """E[product of factors | given] over everybody with the given states, shape ``lead``."""
-        return np.asarray(self._sum(factors, given) / self._sum({}, given))
+        key = tuple(sorted(given.items()))
+        if key not in self._of_everybody:
+            self._of_everybody[key] = self._sum({}, given)
+        return np.asarray(self._sum(factors, given) / self._of_everybody[key])
 
     def conditional(self, factors: Mapping[str, Array], variable: str) -> Array:
         """Distribution of `variable` among people weighted by the factors, ``(*lead, states)``."""

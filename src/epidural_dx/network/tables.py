@@ -87,14 +87,34 @@ def associated(
     """
     theta = np.asarray(log_odds_ratio, dtype=float)[..., None, None]
     seed = np.exp(theta * partner_scores[:, None] * child_scores[None, :])
-    joint = seed * partner[..., :, None] * child[..., None, :]
+    lead = np.broadcast_shapes(child.shape[:-1], partner.shape[:-1], seed.shape[:-2])
+
+    def flat(array: Array, axes: int) -> Array:
+        tail = array.shape[array.ndim - axes :]
+        wide: Array = np.broadcast_to(array, (*lead, *tail)).reshape(-1, *tail)
+        return wide
+
+    # The fitted joint is rows[l] * seed[l, x] * columns[x]: only the two vectors are iterated, and
+    # only where they still move.
+    goal_columns, goal_rows, kernel = flat(child, 1), flat(partner, 1), flat(seed, 2)
+    rows, columns = goal_rows.copy(), goal_columns.copy()
+    here = np.arange(len(rows))
+    some = (goal_columns, goal_rows, kernel, rows)
     for _ in range(200):
-        joint = joint * (child / joint.sum(-2))[..., None, :]
-        scale = partner / joint.sum(-1)
-        joint = joint * scale[..., :, None]
-        if np.max(np.abs(scale - 1)) < 1e-13:
+        some_columns, some_rows, some_kernel, u = some
+        v = some_columns / np.einsum("nl,nlx->nx", u, some_kernel)
+        new = some_rows / np.einsum("nlx,nx->nl", some_kernel, v)
+        moving = (np.abs(new - u) >= 1e-13 * u).any(axis=1)
+        rows[here], columns[here] = new, v
+        if not moving.any():
             break
-    return normalized(joint)
+        if moving.all():
+            some = (some_columns, some_rows, some_kernel, new)
+        else:
+            here = here[moving]
+            some = (some_columns[moving], some_rows[moving], some_kernel[moving], new[moving])
+    joint = rows[:, :, None] * kernel * columns[:, None, :]
+    return normalized(joint.reshape(*lead, *kernel.shape[1:]))
 
 
 def ratio(base: Array, modifier: Array, reference: int, only: Sequence[int] | None = None) -> Array:
