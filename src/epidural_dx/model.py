@@ -37,6 +37,11 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 RawEvidence = Mapping[str, object]
 
+#: Base rates where none are named; a mix of causes describes a collection of patients rather than
+#: a clinic of adults, so there it is people of all ages everywhere.
+DEFAULT_SCENARIO = "general_adult"
+MIX_SCENARIO = "worldwide"
+
 #: Default target of test ranking: finding the hidden driver counts.
 DEFAULT_TARGET = ("etiology", "marrow_infiltration")
 
@@ -618,7 +623,7 @@ def _compile(
 def load_model(
     networks: str | PathLike[str] | None = None,
     priors: str | PathLike[str] | None = None,
-    scenario: str = "general_adult",
+    scenario: str | None = None,
     cause_mix: Mapping[str, float] | None = None,
     *,
     backend: str = "auto",
@@ -629,11 +634,12 @@ def load_model(
     ----------
     networks, priors : path-like, optional
         Folders of structure and figures; by default the packaged ones.
-    scenario : str
-        Base rates (``priors/scenarios.yaml``): general_adult, child, high_tuberculosis,
-        high_thalassemia, cancer_center.
+    scenario : str, optional
+        Base rates (``priors/scenarios.yaml``): general_adult (the default), child,
+        high_tuberculosis, high_thalassemia, cancer_center, worldwide (the default with a mix).
     cause_mix : mapping of str to float, optional
         Wanted shares (or counts) of the causes before any evidence; what is left out is rare.
+        Ages, conditions and drivers within each cause stay those of the scenario.
     backend : {"auto", "numpy", "numba"}
         ``auto`` takes numba when it is installed.
 
@@ -650,6 +656,8 @@ def load_model(
     network_folder = store.data_folder("networks", networks)
     prior_folder = store.data_folder("priors", priors)
     mix = dict(cause_mix) if cause_mix else None
+    if scenario is None:
+        scenario = MIX_SCENARIO if mix else DEFAULT_SCENARIO
     try:
         key = store.digest(network_folder, prior_folder, scenario, json.dumps(mix, sort_keys=True))
     except (TypeError, ValueError):

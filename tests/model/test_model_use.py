@@ -202,6 +202,7 @@ def test_research_use_is_always_said(model: edx.Model) -> None:
         ("high_tuberculosis", "tuberculosis"),
         ("high_thalassemia", "emh"),
         ("cancer_center", "metastasis_other"),
+        ("worldwide", "tuberculosis"),
     ],
 )
 def test_every_scenario_loads_and_moves_the_base_rates(
@@ -226,7 +227,7 @@ def test_a_cause_mix_is_the_prior_exactly(model: edx.Model) -> None:
     """With a given mix the causes have those shares, and mechanisms keep theirs within a cause."""
     weights = np.arange(1.0, 17.0)
     mix = dict(zip(model.causes, map(float, weights), strict=True))
-    mixed = edx.load_model(cause_mix=mix)
+    mixed = edx.load_model(cause_mix=mix, scenario="general_adult")
     answer, base = mixed.diagnose({}), model.diagnose({})
     for cause, weight in mix.items():
         assert answer.causes[cause] == pytest.approx(weight / weights.sum(), abs=1e-10)
@@ -234,6 +235,12 @@ def test_a_cause_mix_is_the_prior_exactly(model: edx.Model) -> None:
         within = base.etiology[m.name] / base.causes[m.cause]
         assert answer.etiology[m.name] / answer.causes[m.cause] == pytest.approx(within, rel=1e-8)
     assert mixed.digest != model.digest
+
+
+def test_a_mix_without_a_scenario_is_about_people_everywhere(model: edx.Model) -> None:
+    """A mix alone takes people of all ages everywhere; no mix takes adults of a rich country."""
+    assert edx.load_model(cause_mix={"emh": 1, "leukemia": 1}).scenario == "worldwide"
+    assert model.scenario == edx.load_model().scenario == "general_adult"
 
 
 @pytest.mark.parametrize(
