@@ -235,11 +235,10 @@ class Model:
         """
         try:
             return self._position[variable]
-        except KeyError:
+        except (KeyError, TypeError):
             raise EvidenceError(
                 f"unknown variable {variable!r}",
-                variable=variable,
-                nearest=nearest(variable, self.variables),
+                nearest=nearest(str(variable), self.variables),
             ) from None
 
     # ------------------------------------------------------------- evidence
@@ -382,7 +381,10 @@ class Model:
         """Marginals of every variable before any evidence."""
         marginals = self.engine.run({}, want=("marginals",)).marginals
         assert marginals is not None
-        return {n: marginals[i][0] for n, i in self._position.items()}
+        base = {n: marginals[i][0] for n, i in self._position.items()}
+        for array in base.values():
+            array.setflags(write=False)
+        return base
 
     def rank_tests(
         self,
@@ -465,6 +467,9 @@ class Model:
         """
         import pandas as pd
 
+        if not hasattr(frame, "iterrows"):
+            kind = type(frame).__name__
+            raise EvidenceError(f"a batch is a pandas DataFrame, one row per patient, not a {kind}")
         rows = []
         for index, row in frame.iterrows():
             findings = {
@@ -653,9 +658,16 @@ def load_model(
     ModelError
         A network or prior file with an error: one sentence with file, line and name.
     """
+    for name, folder in (("networks", networks), ("priors", priors)):
+        if not isinstance(folder, str | PathLike | None):
+            raise ModelError(f"the {name} folder must be a path, got {folder!r}")
     network_folder = store.data_folder("networks", networks)
     prior_folder = store.data_folder("priors", priors)
+    if not isinstance(cause_mix, Mapping | None):
+        raise ModelError(f"the cause mix must map causes to numbers, got {cause_mix!r}")
     mix = dict(cause_mix) if cause_mix else None
+    if not isinstance(scenario, str | None):
+        raise ModelError(f"a scenario is a name, got {scenario!r}")
     if scenario is None:
         scenario = MIX_SCENARIO if mix else DEFAULT_SCENARIO
     try:
