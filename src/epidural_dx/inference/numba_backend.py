@@ -23,6 +23,7 @@ from epidural_dx.inference.instructions import (
     AXPY,
     CLEAN,
     DOT,
+    EXPAND,
     FALLBACK,
     INNER,
     KIND,
@@ -43,6 +44,7 @@ from epidural_dx.inference.instructions import (
     SUM_SCALED,
     SUMMED,
     TABLES,
+    WIDTH,
     WORK,
     IntArray,
     flatten,
@@ -152,8 +154,21 @@ def _offsets(loops, first, last, extents, store):  # type: ignore[no-untyped-def
 def _step(  # type: ignore[no-untyped-def]
     step, loops, extents, base, left, right, work, stores, weight, mapped, root_shift, k_target
 ):
-    """Run one contraction."""
+    """Run one contraction.
+
+    ``mapped`` holds the map of a step along one, from place ``root_shift`` on, and ``k_target`` is
+    the number of states it maps to.
+    """
     kind = step[KIND]
+    if kind == EXPAND:
+        count = _offsets(loops, step[LOOPS], step[LOOPS] + step[OUTER], extents, stores[0])
+        width, shift = uint64(extents[step[INNER]]), uint64(root_shift)
+        for o in range(count):
+            oo = uint64(base[step[OUT]] + stores[0, o, 0])
+            lo = uint64(base[step[LEFT]] + stores[0, o, 1])
+            for i in range(width):
+                work[oo + i] = left[lo + uint64(mapped[shift + i])]
+        return
     outer_first = step[LOOPS]
     outer_last = outer_first + step[OUTER]
     sum_last = outer_last + step[SUMMED]
@@ -627,8 +642,8 @@ def run_jobs(  # type: ignore[no-untyped-def]
                     b = clean
                 elif where[right] == WORK:
                     b = work
-            _step(step, loops, extents, base, a, b, work, stores, scratch, mapped,
-                  root_shift, k_target)
+            _step(step, loops, extents, base, a, b, work, stores, scratch, relays,
+                  step[RELAY], step[WIDTH])
         if clean_out.size > 0:
             for i in range(clean_out.size):
                 clean_out[i] = work[i]
@@ -714,14 +729,14 @@ def run_jobs(  # type: ignore[no-untyped-def]
                 continue
             if step[SKIP] == 1 or (step[SKIP] == 2 and deterministic):
                 continue
-            maps, map_shift = mapped, root_shift
+            maps, map_shift, map_width = mapped, root_shift, k_target
             if step[KIND] >= MAP:
                 if step[RELAY] >= 0:
                     carrier = step[INNER]
                     if step[KIND] == MAP_COLUMNS:
                         carrier = loops[step[LOOPS], 0]
-                    maps, map_shift = relays, step[RELAY]
-                    if row[carrier] >= 0:
+                    maps, map_shift, map_width = relays, step[RELAY], step[WIDTH]
+                    if carrier < n_variables and row[carrier] >= 0 and variables[carrier, 1] >= 0:
                         map_shift += row[carrier]
                 elif not deterministic:
                     step = steps[step[FALLBACK]]
@@ -738,7 +753,7 @@ def run_jobs(  # type: ignore[no-untyped-def]
                 elif where[right] == WORK:
                     b = work
             _step(step, loops, extents, base, a, b, work, stores, scratch, maps,
-                  map_shift, k_target)
+                  map_shift, map_width)
         for r in range(readings.shape[0]):
             # Answers with the axes (variable or group, target).
             if hidden[readings[r, 3]] != 0:

@@ -27,6 +27,7 @@ from epidural_dx.inference.instructions import (
     AXPY,
     CLEAN,
     DOT,
+    EXPAND,
     FALLBACK,
     INNER,
     KIND,
@@ -47,6 +48,7 @@ from epidural_dx.inference.instructions import (
     SUM,
     SUMMED,
     TABLES,
+    WIDTH,
     WORK,
 )
 from epidural_dx.inference.numba_backend import _log_terms, _offsets
@@ -177,6 +179,21 @@ def _step(  # type: ignore[no-untyped-def]
 ):
     """Run one contraction for all lanes."""
     kind = step[KIND]
+    if kind == EXPAND:
+        number = _offsets(loops, step[LOOPS], step[LOOPS] + step[OUTER], extents, stores[0])
+        for o in range(number):
+            for i in range(extents[step[INNER]]):
+                a = uint64((base[step[OUT]] + stores[0, o, 0] + i) * LANES)
+                cell = base[step[LEFT]] + stores[0, o, 1] + maps[map_shift + i]
+                if left_wide:
+                    b = uint64(cell * LANES)
+                    for lane in range(uint64(LANES)):
+                        work[a + lane] = left[b + lane]
+                else:
+                    x = left[uint64(cell)]
+                    for lane in range(uint64(LANES)):
+                        work[a + lane] = x
+        return
     outer_first = step[LOOPS]
     outer_last = outer_first + step[OUTER]
     sum_last = outer_last + step[SUMMED]
@@ -604,8 +621,8 @@ def run_blocks(  # type: ignore[no-untyped-def]
                     b, b_wide = clean, False
                 elif where[right] == WORK:
                     b, b_wide = work, True
-            _step(step, loops, extents, base, a, a_wide, b, b_wide, work, stores, one, mapped,
-                  root_shift, k_target)
+            _step(step, loops, extents, base, a, a_wide, b, b_wide, work, stores, one, relays,
+                  step[RELAY], step[WIDTH])
         # Evidence and posterior of the root.
         source, source_lanes = table, table_lanes
         if where[total] == CLEAN:
@@ -692,14 +709,18 @@ def run_blocks(  # type: ignore[no-untyped-def]
                 continue
             if step[SKIP] == 1 or (step[SKIP] == 2 and deterministic):
                 continue
-            maps, map_shift = mapped, root_shift
+            maps, map_shift, map_width = mapped, root_shift, k_target
             if step[KIND] >= MAP:
                 if step[RELAY] >= 0:
                     carrier = step[INNER]
                     if step[KIND] == MAP_COLUMNS:
                         carrier = loops[step[LOOPS], 0]
-                    maps, map_shift = relays, step[RELAY]
-                    if fixed[carrier] >= 0:
+                    maps, map_shift, map_width = relays, step[RELAY], step[WIDTH]
+                    if (
+                        carrier < n_variables
+                        and fixed[carrier] >= 0
+                        and variables[carrier, 1] >= 0
+                    ):
                         map_shift += fixed[carrier]
                 elif not deterministic:
                     step = steps[step[FALLBACK]]
@@ -716,7 +737,7 @@ def run_blocks(  # type: ignore[no-untyped-def]
                 elif where[right] == WORK:
                     b, b_wide = work, True
             _step(step, loops, extents, base, a, a_wide, b, b_wide, work, stores, one, maps,
-                  map_shift, k_target)
+                  map_shift, map_width)
         for r in range(readings.shape[0]):
             # Answers with the axes (variable or group, target).
             if hidden[readings[r, 3]] != 0:
