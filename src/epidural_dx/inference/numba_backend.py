@@ -837,7 +837,7 @@ def run_jobs(  # type: ignore[no-untyped-def]
                                 parent += digit * strides[m]
                         if axis == groups[g, 7]:
                             along = digit
-                            if row[axis] >= 0 and variables[axis, 1] >= 0:
+                            if axis < n_variables and row[axis] >= 0 and variables[axis, 1] >= 0:
                                 along = row[axis]
                             if groups[g, 8] >= 0:
                                 along = relays[groups[g, 8] + along]

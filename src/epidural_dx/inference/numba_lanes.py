@@ -834,7 +834,11 @@ def run_blocks(  # type: ignore[no-untyped-def]
                                     parent += digit * strides[m]
                             if axis == groups[g, 7]:
                                 told = digit
-                                if fixed[axis] >= 0 and variables[axis, 1] >= 0:
+                                if (
+                                    axis < n_variables
+                                    and fixed[axis] >= 0
+                                    and variables[axis, 1] >= 0
+                                ):
                                     told = fixed[axis]
                                 if groups[g, 8] >= 0:
                                     told = relays[groups[g, 8] + told]
