@@ -35,11 +35,13 @@ SCALE_MAP = 9  # the same, right stays
 EXPAND = 10  # out runs along a partition of the root, left is addressed through its map
 
 # Columns of the step table. RELAY is the place of the map of a relay or between partitions, -1 for
-# the map of the root; WIDTH the number of states it maps to. SKIP is 1 for a step that the next one does as well, 2 if it does so only where the target is a
+# the map of the root; WIDTH the number of states it maps to, PREFIX how many states it maps to their
+# own number before the first that it does not. SKIP is 1 for a step that the next one does as well, 2 if it does so only where the target is a
 # function of the root.
 (
-    KIND, OUT, LEFT, RIGHT, LOOPS, OUTER, SUMMED, INNER, FALLBACK, RELAY, SKIP, WIDTH, OWNER, ROLE
-) = range(14)
+    KIND, OUT, LEFT, RIGHT, LOOPS, OUTER, SUMMED, INNER, FALLBACK, RELAY, SKIP, WIDTH, PREFIX, OWNER,
+    ROLE,
+) = range(15)
 
 
 @dataclass(frozen=True, eq=False)
@@ -256,7 +258,7 @@ def flatten(program: Program, distribution: Distribution) -> Instructions:
         tensor_strides=_table([s for one in strides for s in one]),
         tensor_offset=_table(offset),
         tensor_space=_table(space),
-        steps=_table(step_rows, 14),
+        steps=_table(step_rows, 15),
         collect_steps=len(program.collect),
         loops=_table(loop_rows, 4),
         inputs=_table(copies, 3),
@@ -346,7 +348,7 @@ def _fuse(
             loop_rows.append((a, stride(mapping.out, a), stride(left, a), stride(right, a)))
         kind = MULTIPLY_MAP if stride(right, carrier) == 1 else SCALE_MAP
         row[:] = [kind, mapping.out, left, right, first, len(outer), len(summed), carrier, NONE,
-                  row[RELAY], 0, row[WIDTH]]
+                  row[RELAY], 0, row[WIDTH], row[PREFIX]]
         step_rows[number][SKIP] = 2 if row[RELAY] == NONE else 1
 
 
@@ -456,6 +458,11 @@ def _encode(
     if distribution is not None and right != NONE and right in program.maps:
         place, carrier, target = relay_places.get(right, (NONE, program.root, distribution.target))
         width = program.extents[target]
+        prefix = 0
+        if right in program.map_between:
+            states = program.map_between[right].states
+            while prefix < len(states) and states[prefix] == prefix:
+                prefix += 1
         first = len(loop_rows)
         last = axes[left][-1]
         rest = [a for a in axes[left] if a != carrier]
@@ -467,7 +474,7 @@ def _encode(
             for a in outer:
                 loop_rows.append((a, stride(step.out, a), stride(left, a), 0))
             return [EXPAND, step.out, left, right, first, len(outer), 0, carrier, NONE, place, 0,
-                    width]
+                    width, prefix]
         if carrier in axes[step.out]:
             pass  # an ordinary product
         elif last == carrier and axes[step.out][-1] == target:
@@ -476,10 +483,11 @@ def _encode(
             for a in (*outer, *summed):
                 loop_rows.append((a, stride(step.out, a), stride(left, a), 0))
             return [MAP, step.out, left, right, first, len(outer), len(summed), carrier, NONE,
-                    place, 0, width]
+                    place, 0, width, prefix]
         elif axes[left] == (carrier, last) and axes[step.out] == (target, last):
             loop_rows.append((carrier, stride(step.out, target), stride(left, carrier), 0))
-            return [MAP_COLUMNS, step.out, left, right, first, 0, 1, last, NONE, place, 0, width]
+            return [MAP_COLUMNS, step.out, left, right, first, 0, 1, last, NONE, place, 0, width,
+                    prefix]
         elif place == NONE:
             raise AssertionError("the root is the last axis of a table")
 
@@ -507,4 +515,5 @@ def _encode(
     first = len(loop_rows)
     for a in (*outer, *summed):
         loop_rows.append((a, stride(step.out, a), stride(left, a), stride(right, a)))
-    return [kind, step.out, left, right, first, len(outer), len(summed), inner, NONE, NONE, 0, 0]
+    return [kind, step.out, left, right, first, len(outer), len(summed), inner, NONE, NONE, 0, 0,
+            0]

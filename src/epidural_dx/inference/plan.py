@@ -37,7 +37,13 @@ import numpy as np
 
 from epidural_dx.inference.elimination import candidate_orders, moral_graph
 from epidural_dx.inference.network import FloatArray, Network
-from epidural_dx.inference.sharing import Shared, canonical, find_shared, share_tables
+from epidural_dx.inference.sharing import (
+    Shared,
+    canonical,
+    find_shared,
+    numbered,
+    share_tables,
+)
 
 #: A target of a query: one variable, or several whose joint distribution is wanted.
 Target = int | tuple[int, ...]
@@ -846,7 +852,7 @@ def plan_sharing(
             else:
                 others.append(classes)
         if max(classes) + 1 < len(classes):
-            kept.append(replace(one, classes=classes))
+            kept.append(replace(one, classes=numbered(classes, grain)))
     return tuple(sorted(kept, key=lambda s: s.factor))
 
 
@@ -1003,23 +1009,20 @@ class _Builder:
         k = self.extents[self.root]
         self.partition[self.root] = tuple(range(k))
         self.axis_of[self.partition[self.root]] = self.root
-        for target in self.targets:
-            table = next(f.table for f in self.network.factors if f.child == target)
-            states = tuple(int(x) for x in table.argmax(axis=1))
-            self.partition[target] = states
-            self.axis_of.setdefault(canonical(states), target)
-            self.position[target] = self.place_of(states)
-        # What the distribute pass carries: the coarsest partition that tells all targets.
-        self.grain = self.targets[0]
-        for target in self.targets[1:]:
-            self.grain = self.join(self.grain, target)
+        # The target is what the distribute pass carries.
+        (self.grain,) = self.targets
+        table = next(f.table for f in self.network.factors if f.child == self.grain)
+        states = tuple(int(x) for x in table.argmax(axis=1))
+        self.partition[self.grain] = states
+        self.axis_of[canonical(states)] = self.grain
+        self.position[self.grain] = self.place_of(states)
         adapted = share_tables(
             self.sharing, k, self.tables, [len(scope) for scope in self.scopes]
         )
         self.tables, self.scale = adapted[:-1], adapted[-1]
         for one in self.sharing:
             scope = list(self.scopes[one.factor])
-            scope[one.axis] = self.partition_axis(one.classes)
+            scope[one.axis] = self.partition_axis(canonical(one.classes))
             self.scopes[one.factor] = tuple(scope)
 
     def place_of(self, classes: tuple[int, ...]) -> float:
@@ -1027,12 +1030,12 @@ class _Builder:
         return len(self.order) + 0.9 * (1.0 - len(set(classes)) / len(classes))
 
     def partition_axis(self, classes: tuple[int, ...]) -> int:
-        """Return the axis of a partition, numbered in order of appearance."""
+        """Return the axis of a partition given by classes in order of appearance."""
         axis = self.axis_of.get(classes)
         if axis is None:
             axis = len(self.extents)
             self.axis_of[classes] = axis
-            self.partition[axis] = classes
+            self.partition[axis] = numbered(classes, self.partition[self.grain])
             self.extents.append(max(classes) + 1)
             self.typical.append(float(max(classes) + 1))
             self.position[axis] = self.place_of(classes)

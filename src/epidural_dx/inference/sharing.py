@@ -36,7 +36,7 @@ class Shared:
     axis
         Place of the root among its variables.
     classes
-        For every state of the root its class, numbered in order of appearance.
+        For every state of the root its class.
     scaled
         True for a potential: its slices are proportional within a class, not equal.
     """
@@ -56,6 +56,35 @@ def canonical(labels: Sequence[object]) -> tuple[int, ...]:
     """Number labels in order of appearance."""
     number: dict[object, int] = {}
     return tuple(number.setdefault(label, len(number)) for label in labels)
+
+
+def numbered(labels: Sequence[object], grain: Sequence[int]) -> tuple[int, ...]:
+    """Number the classes of a partition of the root's states.
+
+    A partition that tells apart what `grain` does gives the first state of grain class k the
+    number k. Then two such partitions map the first classes to themselves, and most of a map
+    between them is a plain copy.
+
+    Parameters
+    ----------
+    labels
+        What makes the classes, one for each state of the root.
+    grain
+        A partition of the states.
+
+    Returns
+    -------
+    tuple of int
+        Class of every state.
+    """
+    states = range(max(grain) + 1)
+    finer = len(set(zip(labels, grain, strict=True))) == len(set(labels))
+    if not finer or len(set(grain)) < len(states):
+        return canonical(labels)
+    number = {labels[list(grain).index(k)]: k for k in states}
+    for label in labels:
+        number.setdefault(label, len(number))
+    return tuple(number[label] for label in labels)
 
 
 def alike(rows: FloatArray) -> tuple[int, ...]:
