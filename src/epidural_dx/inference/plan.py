@@ -41,6 +41,7 @@ from epidural_dx.inference.sharing import (
     Shared,
     canonical,
     find_shared,
+    joined,
     numbered,
     share_tables,
 )
@@ -56,6 +57,9 @@ NARROW = 8
 
 #: What a turn of an inner loop and a step cost besides their multiply-adds, in multiply-adds.
 TURN, STEP = 12.0, 400.0
+
+#: A program that shares slices is kept where its effort is less than so many times the other's.
+WORTH_SHARING = 1.0
 
 #: Largest number of cells of a kernel.
 LARGEST_KERNEL = 100_000
@@ -733,9 +737,13 @@ def compile_network(
     shared: dict[tuple[int, int], int] = {}
     for v, root in dict.fromkeys(zip(carried, root_of, strict=True)):
         sharing = plan_sharing(network, root, v)
-        if sharing:
+        if not sharing:
+            continue
+        plain = programs[roots.index(root)]
+        cheaper = _compile_program(network, root, (v,), seen, tries, sharing)
+        if _effort(cheaper, v, seen) < _effort(plain, v, seen) * WORTH_SHARING:
             shared[v, root] = len(programs)
-            programs.append(_compile_program(network, root, (v,), seen, tries, sharing))
+            programs.append(cheaper)
     return Plan(
         network=network,
         targets=tuple(targets),
@@ -828,7 +836,7 @@ def plan_sharing(
     possible = own.table > 0
     if not (possible.sum(axis=1) == 1).all() or possible.any(axis=0).sum() == len(possible):
         return ()
-    grain = [int(x) for x in possible.argmax(axis=1)]
+    grain = tuple(int(x) for x in possible.argmax(axis=1))
     leaves = _leaf_parents(network)
     relays = {v for v, _ in _functions_of(network, root, (target,))}
     kept: list[Shared] = []
@@ -842,11 +850,11 @@ def plan_sharing(
             continue
         classes = one.classes
         if factor.child in leaves or not relays.isdisjoint(factor.variables):
-            classes = canonical(list(zip(classes, grain, strict=True)))
+            classes = joined(classes, grain)
         if factor.child in leaves:
             others = groups.setdefault(frozenset(factor.variables) - {factor.child}, [])
             for other in others:
-                if canonical(list(zip(other, classes, strict=True))) == other:
+                if joined(other, classes) == canonical(other):
                     classes = other
                     break
             else:
@@ -931,7 +939,13 @@ def _effort(program: Program, target: int, usually_observed: tuple[int, ...]) ->
     """Estimate the time of a main job in units of one multiply-add in a long vector."""
     seen = frozenset(usually_observed)
     effort = 0.0
-    for step in (*program.collect, *program.distribution(target).steps):
+    distribution = program.distribution(target)
+    walked = [
+        step
+        for step, role in zip(distribution.steps, distribution.roles, strict=True)
+        if role != KERNEL
+    ]
+    for step in (*program.collect, *walked):
         size = program.step_size(step, seen)
         axes = program.axes[step.out] or program.axes[step.left]
         vector = program.extents[axes[-1]] if axes and axes[-1] not in seen else 1
@@ -991,6 +1005,7 @@ class _Builder:
         self.partition: dict[int, tuple[int, ...]] = {}
         self.axis_of: dict[tuple[int, ...], int] = {}
         self._joins: dict[tuple[int, int], int] = {}
+        self._meets: dict[frozenset[int], frozenset[int]] = {}
         self.axis_maps: list[AxisMap] = []
         self._map_between: dict[tuple[int, int], int] = {}
         self.map_tensors: set[int] = set()
@@ -1048,8 +1063,8 @@ class _Builder:
         key = (a, b) if a < b else (b, a)
         found = self._joins.get(key)
         if found is None:
-            pairs = zip(self.partition[key[0]], self.partition[key[1]], strict=True)
-            found = self._joins[key] = self.partition_axis(canonical(list(pairs)))
+            classes = joined(self.partition[key[0]], self.partition[key[1]])
+            found = self._joins[key] = self.partition_axis(classes)
         return found
 
     def family(self, tensor: int) -> int:
@@ -1066,15 +1081,19 @@ class _Builder:
         relay out keeps them.
         """
         axes = frozenset(axes)
+        found = self._meets.get(axes)
+        if found is not None:
+            return found
         partitions = sorted(axes & self.partition.keys())
         if not partitions:
             return axes
-        joined = partitions[0]
+        met = partitions[0]
         for other in partitions[1:]:
-            joined = self.join(joined, other)
+            met = self.join(met, other)
         if not self.relay_variables.isdisjoint(axes):
-            joined = self.join(joined, self.grain)
-        return axes.difference(partitions) | {joined}
+            met = self.join(met, self.grain)
+        found = self._meets[axes] = axes.difference(partitions) | {met}
+        return found
 
     def map_between(self, fine: int, coarse: int) -> int:
         """Return the tensor of the map from one partition to a coarser one."""
@@ -1281,9 +1300,11 @@ class _Builder:
                         both = result[part] | result[other]
                         if self.partition:
                             both = self.meet(both)
+                            # An operand of a coarser partition is copied to the common one.
                             for one in (result[part], result[other]):
-                                if not one & self.partition.keys() <= both:
-                                    cost += self.size(self.meet(one | (both & self.partition.keys())))
+                                own = one & self.partition.keys()
+                                if not own <= both:
+                                    cost += self.size(one - own | (both & self.partition.keys()))
                         cost += self.size(both) * changes
                         if cost < choice[0]:
                             choice = (cost, part)
@@ -1616,22 +1637,22 @@ class _Builder:
             """Contract to the axes in `keep`, and to the partition `wanted` (-1 for none)."""
             present = [self.family(t) for t in (left, right) if t != NONE]
             present = [a for a in present if a != NONE]
-            joined = NONE
+            common = NONE
             if present:
-                joined = present[0] if len(present) == 1 else self.join(present[0], present[1])
-                if self.family(left) not in (NONE, joined):
+                common = present[0] if len(present) == 1 else self.join(present[0], present[1])
+                if self.family(left) not in (NONE, common):
                     raise AssertionError("a sum over a class cannot be taken apart")
                 if right != NONE and self.family(right) != NONE:
-                    right = change(right, joined, owner, role)
+                    right = change(right, common, owner, role)
             have = set(self.axes[left]) | (set(self.axes[right]) if right != NONE else set())
             out = {a for a in have if a in keep and a not in partitions}
             if wanted == NONE:
                 return write(left, right, out, owner, role)
-            if joined != NONE:
-                if have - {joined} == out and right == NONE:
+            if common != NONE:
+                if have - {common} == out and right == NONE:
                     return change(left, wanted, owner, role)
                 return change(
-                    write(left, right, out | {joined}, owner, role), wanted, owner, role
+                    write(left, right, out | {common}, owner, role), wanted, owner, role
                 )
             relay = min(relays & have, key=lambda v: (self.extents[v], v))
             carried = write(left, right, out | {relay}, owner, role)

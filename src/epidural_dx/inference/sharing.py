@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -58,7 +59,14 @@ def canonical(labels: Sequence[object]) -> tuple[int, ...]:
     return tuple(number.setdefault(label, len(number)) for label in labels)
 
 
-def numbered(labels: Sequence[object], grain: Sequence[int]) -> tuple[int, ...]:
+@lru_cache(maxsize=10_000)
+def joined(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the classes that two partitions tell apart together, in order of appearance."""
+    return canonical(list(zip(a, b, strict=True)))
+
+
+@lru_cache(maxsize=10_000)
+def numbered(labels: tuple[int, ...], grain: tuple[int, ...]) -> tuple[int, ...]:
     """Number the classes of a partition of the root's states.
 
     A partition that tells apart what `grain` does gives the first state of grain class k the
@@ -81,7 +89,7 @@ def numbered(labels: Sequence[object], grain: Sequence[int]) -> tuple[int, ...]:
     finer = len(set(zip(labels, grain, strict=True))) == len(set(labels))
     if not finer or len(set(grain)) < len(states):
         return canonical(labels)
-    number = {labels[list(grain).index(k)]: k for k in states}
+    number = {labels[grain.index(k)]: k for k in states}
     for label in labels:
         number.setdefault(label, len(number))
     return tuple(number[label] for label in labels)
