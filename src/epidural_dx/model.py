@@ -296,9 +296,10 @@ class Model:
         ImpossibleEvidenceError
             The evidence has probability 0 under the model.
         """
+        position = self._position
         result = self.engine.run(
-            self.arrays(evidence),
-            target=tuple(self._position[t] for t in target),
+            {position[name]: weights for name, weights in evidence.likelihoods.items()},
+            target=tuple(position[t] for t in target),
             want=tuple(want),
         )
         if not bool(result.possible[0]):

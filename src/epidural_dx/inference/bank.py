@@ -7,14 +7,16 @@ from table cells to values; cells without draws are kept once for all draws.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from epidural_dx.inference.network import FloatArray
-from epidural_dx.inference.plan import Plan
+from epidural_dx.inference.plan import NONE, Plan, Program, plan_sharing, rebuilt
+from epidural_dx.inference.sharing import canonical
 
 IntArray = npt.NDArray[np.int64]
 
@@ -33,6 +35,9 @@ class Bank:
     ----------
     draws
         Number of draws.
+    programs
+        The programs of the plan. One that shares slices of tables is replaced where the draws
+        differ in slices that are alike in the compiled tables, or the other way round.
     shared
         For every program its packed tables, shape (cells,); cells with draws hold 0.
     cells
@@ -45,6 +50,7 @@ class Bank:
     """
 
     draws: int
+    programs: tuple[Program, ...]
     shared: tuple[FloatArray, ...]
     cells: tuple[IntArray, ...]
     sources: tuple[IntArray, ...]
@@ -120,13 +126,12 @@ def build_bank(plan: Plan, tables: Sequence[FloatArray]) -> Bank:
                     f"a draw of the table of {factors[number].variables} has a positive cell "
                     "where the compiled table has 0"
                 )
-    blocks = -(-draws // LANES)
     # Numbers below 2 mark cells without draws: programs have ones and zeros of their own.
     numbers: list[FloatArray] = []
     fixed: list[FloatArray] = []
-    kept: list[FloatArray] = []
-    count = 2
-    for factor, table in zip(factors, tables, strict=True):
+    kept = _Kept()
+    kinds: dict[int, IntArray] = {}
+    for number, (factor, table) in enumerate(zip(factors, tables, strict=True)):
         shape = factor.table.shape
         if table.shape == shape or table.shape[0] == 1:
             fixed.append(table.reshape(shape))
@@ -136,26 +141,122 @@ def build_bank(plan: Plan, tables: Sequence[FloatArray]) -> Bank:
         width = shape[-1] if shape else 1
         columns = table.reshape(draws, -1, width)
         firsts, place = _distinct(columns)
-        kept.append(columns[:, firsts].reshape(draws, -1))
-        ids = count + place[:, None] * width + np.arange(width)
+        first = kept.add(columns if len(firsts) == columns.shape[1] else columns[:, firsts])
+        ids = first + place[:, None] * width + np.arange(width)
         numbers.append(ids.reshape(shape).astype(np.float64))
-        count += len(firsts) * width
-    values = np.empty((blocks, count - 2, LANES))
-    at = 0
-    for block in kept:
-        width = block.shape[1]
-        for lane in range(LANES):
-            rows = np.minimum(np.arange(blocks) * LANES + lane, draws - 1)
-            values[:, at : at + width, lane] = block[rows]
-        at += width
+        kinds[number] = place.reshape(shape[:-1])
+    programs = _programs(plan, tables, kinds)
     shared, cells, sources = [], [], []
-    for program in plan.programs:
-        ids = program.pack(numbers)[0].astype(np.int64)
-        drawn = np.flatnonzero(ids >= 2)
-        shared.append(program.pack(fixed)[0])
+    for program in programs:
+        marked, plain = list(numbers), list(fixed)
+        if program.sharing:
+            _share(program, tables, kept, marked, plain)
+        packed = program.place(marked)[0].astype(np.int64)
+        drawn = np.flatnonzero(packed >= 2)
+        shared.append(program.place(plain)[0])
         cells.append(drawn)
-        sources.append(ids[drawn] - 2)
-    return Bank(draws, tuple(shared), tuple(cells), tuple(sources), values)
+        sources.append(packed[drawn] - 2)
+    return Bank(
+        draws, programs, tuple(shared), tuple(cells), tuple(sources), kept.in_lanes(draws)
+    )
+
+
+class _Kept:
+    """The values of a bank while they are being gathered."""
+
+    def __init__(self) -> None:
+        self.blocks: list[FloatArray] = []
+        self.count = 2
+
+    def add(self, values: FloatArray) -> int:
+        """Add values of shape (draws, ...); return the number of the first."""
+        first = self.count
+        block = values.reshape(len(values), -1)
+        self.blocks.append(block)
+        self.count += block.shape[1]
+        return first
+
+    def in_lanes(self, draws: int) -> FloatArray:
+        """Return all values, draws in blocks side by side."""
+        blocks = -(-draws // LANES)
+        out = np.empty((blocks, self.count - 2, LANES))
+        at = 0
+        for block in self.blocks:
+            width = block.shape[1]
+            whole = draws // LANES
+            by_lane = block[: whole * LANES].reshape(whole, LANES, width)
+            out[:whole, at : at + width] = by_lane.transpose(0, 2, 1)
+            if whole < blocks:
+                rest = np.minimum(np.arange(whole * LANES, blocks * LANES), draws - 1)
+                out[whole, at : at + width] = block[rest].T
+            at += width
+        return out
+
+
+def _programs(
+    plan: Plan, tables: Sequence[FloatArray], kinds: Mapping[int, IntArray]
+) -> tuple[Program, ...]:
+    """Return the programs of a plan, those that share slices made to fit the draws.
+
+    Parameters
+    ----------
+    plan, tables
+        As in `build_bank`.
+    kinds
+        For every factor with draws which of its columns are the same, shape (parents).
+    """
+    factors = plan.network.factors
+    programs = list(plan.programs)
+    for index, number in enumerate(plan.shared_programs):
+        if number == NONE:
+            continue
+        program = plan.programs[number]
+        target = program.distributions[0].target
+        own = next(n for n, f in enumerate(factors) if f.child == target)
+        if np.any(tables[own][..., factors[own].table == 0]):
+            # The target is no function of the root in some draw.
+            programs[number] = plan.programs[plan.target_programs[index]]
+            continue
+        known = {}
+        for factor_number, kind in kinds.items():
+            factor = factors[factor_number]
+            if program.root in factor.variables[:-1] and factor.child is not None:
+                slices = np.moveaxis(kind, factor.variables.index(program.root), 0)
+                known[factor_number] = canonical([row.tobytes() for row in slices])
+        sharing = plan_sharing(plan.network, program.root, target, tables, known)
+        if not sharing:
+            programs[number] = plan.programs[plan.target_programs[index]]
+        elif sharing != program.sharing:
+            programs[number] = rebuilt(plan.network, program, sharing)
+    return tuple(programs)
+
+
+def _share(
+    program: Program,
+    tables: Sequence[FloatArray],
+    kept: _Kept,
+    marked: list[FloatArray],
+    plain: list[FloatArray],
+) -> None:
+    """Bring numbers of values and tables without draws into the form of a program that shares."""
+    adapted = program.adapt(tables)
+    scaled = {one.factor for one in program.sharing if one.scaled}
+    for one in program.sharing:
+        if not one.scaled:
+            marked[one.factor] = np.take(marked[one.factor], one.firsts, axis=one.axis)
+            plain[one.factor] = np.take(plain[one.factor], one.firsts, axis=one.axis)
+    # Divided slices and the scale are values of their own.
+    marked.append(np.zeros(0))
+    plain.append(np.zeros(0))
+    for number in (*sorted(scaled), len(adapted) - 1):
+        table = adapted[number]
+        drawn = table.ndim > program.dimensions(number)
+        shape = table.shape[1:] if drawn else table.shape
+        marked[number] = np.zeros(shape)
+        plain[number] = np.zeros(shape) if drawn else table
+        if drawn:
+            first = kept.add(table)
+            marked[number] = np.arange(first, first + math.prod(shape), dtype=float).reshape(shape)
 
 
 def _distinct(columns: FloatArray) -> tuple[IntArray, IntArray]:

@@ -29,7 +29,7 @@ from epidural_dx.inference.information import stacked_information
 from epidural_dx.inference.log_space import LogProgram
 from epidural_dx.inference.network import FloatArray
 from epidural_dx.inference.numpy_backend import NumpyProgram, Outcome
-from epidural_dx.inference.plan import Plan, Program, Target
+from epidural_dx.inference.plan import NONE, Plan, Program, Target
 
 if TYPE_CHECKING:
     from epidural_dx.inference.numba_backend import NumbaProgram
@@ -71,24 +71,24 @@ class Answers(Mapping[int, FloatArray]):
         self, stack: FloatArray, starts: Sequence[int], cardinalities: Sequence[int]
     ) -> None:
         self.stack = stack
-        self._starts = starts
+        self.starts = starts
         self._cardinalities = cardinalities
 
     def __getitem__(self, variable: int) -> FloatArray:
         """Return the array of one variable."""
-        if not 0 <= variable < len(self._starts):
+        if not 0 <= variable < len(self.starts):
             raise KeyError(variable)
-        start = self._starts[variable]
+        start = self.starts[variable]
         stop = start + self._cardinalities[variable]
         return self.stack[..., start:stop]
 
     def __iter__(self) -> Iterator[int]:
         """Iterate over the variables."""
-        return iter(range(len(self._starts)))
+        return iter(range(len(self.starts)))
 
     def __len__(self) -> int:
         """Return the number of variables."""
-        return len(self._starts)
+        return len(self.starts)
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,6 +136,7 @@ class _Block:
 
     log_evidence: FloatArray
     trusted: npt.NDArray[np.bool_]
+    root: FloatArray
     posterior: FloatArray
     marginals: FloatArray | None
     joints: FloatArray | None
@@ -149,17 +150,18 @@ class _Block:
         return cls(
             log_evidence=np.empty(jobs),
             trusted=np.ones(jobs, dtype=np.bool_),
+            root=np.zeros((jobs, program.extents[program.root])),
             posterior=np.zeros((jobs, k)),
             marginals=np.zeros((jobs, program.row_count)) if "marginals" in want else None,
             joints=np.zeros((jobs, k, program.row_count)) if "joints" in want else None,
             information=np.zeros((jobs, variables)) if "information" in want else None,
         )
 
-    def fill(
-        self, here: slice, outcome: Outcome, starts: npt.NDArray[np.int64], program: Program
-    ) -> None:
+    def fill(self, here: slice, outcome: Outcome, program: Program) -> None:
         """Write the outcome of some jobs."""
         assert outcome.target is not None
+        starts = np.asarray(program.rows)
+        self.root[here] = outcome.root
         self.log_evidence[here] = outcome.log_evidence
         self.trusted[here] = outcome.trusted
         self.posterior[here] = outcome.target
@@ -181,7 +183,7 @@ class _Block:
 
     def clear(self, dead: npt.NDArray[np.bool_]) -> None:
         """Leave nothing but zeros for impossible cases."""
-        for block in (self.posterior, self.marginals, self.joints, self.information):
+        for block in (self.root, self.posterior, self.marginals, self.joints, self.information):
             if block is not None:
                 block[dead] = 0.0
 
@@ -222,10 +224,10 @@ class Engine:
         self.backend = backend
         self.threads = available_threads() if threads is None else max(1, threads)
         self.chunk = chunk
-        self._numpy = [NumpyProgram(program) for program in plan.programs]
+        # By identity of the program; an entry holds its program, so that the identity stays its.
+        self._numpy: dict[int, NumpyProgram] = {}
         self._log: dict[int, LogProgram] = {}
         self._numba: dict[tuple[int, int], NumbaProgram] = {}
-        self._starts = [np.asarray(program.rows, dtype=np.int64) for program in plan.programs]
 
     # -- parameter draws --------------------------------------------------------------------------
 
@@ -387,36 +389,60 @@ class Engine:
             return self._run_carried(rows, index, want, bank)
         return self._run_enumerated(rows, index, others, want, bank)
 
+    def _choose(
+        self, rows: EvidenceRows, index: int, want: frozenset[str]
+    ) -> tuple[int, int]:
+        """Return the number of the program that answers, and the target that it carries."""
+        plan = self.plan
+        number, carried = plan.target_programs[index], plan.carried[index]
+        if not plan.shared_programs or (rows.states[:, plan.programs[number].root] >= 0).any():
+            return number, carried
+        if plan.shared_programs[index] != NONE:
+            return plan.shared_programs[index], carried
+        if carried == plan.programs[number].root and want <= {"marginals"}:
+            # Posterior of the root and marginals are the same whatever is carried.
+            for other, shared in enumerate(plan.shared_programs):
+                if shared != NONE and plan.programs[shared].root == carried:
+                    return shared, plan.carried[other]
+        return number, carried
+
+    def _program(self, number: int, bank: Bank | None) -> Program:
+        return self.plan.programs[number] if bank is None else bank.programs[number]
+
+    def _numpy_program(self, program: Program) -> NumpyProgram:
+        runner = self._numpy.get(id(program))
+        if runner is None:
+            runner = self._numpy[id(program)] = NumpyProgram(program)
+        return runner
+
     def _run_carried(
         self, rows: EvidenceRows, index: int, want: frozenset[str], bank: Bank | None
     ) -> Result:
         """Run with one carried target: one collect and one distribute pass."""
-        number = self.plan.target_programs[index]
-        carried = self.plan.carried[index]
-        program = self.plan.programs[number]
+        number, carried = self._choose(rows, index, want)
+        program = self._program(number, bank)
         cardinalities = self.plan.network.cardinalities
         draws = 1 if bank is None else bank.draws
         lead: tuple[int, ...] = (rows.rows,) if bank is None else (rows.rows, draws)
         k = cardinalities[carried]
         if self.backend == "numba":
-            block = self._run_numba(
-                number, carried, rows, self.plan.packed[number], bank, want
-            )
+            block = self._run_numba(number, carried, rows, self.plan.packed[number], bank, want)
         else:
             block = _Block.empty(rows.rows * draws, program, k, len(cardinalities), want)
             for first, last, part, some in self._chunks(rows, number, bank):
                 distribution = program.distribution(carried) if want else None
-                outcome = self._numpy[number].run(part, some, distribution, carried)
-                block.fill(slice(first, last), outcome, self._starts[number], program)
+                outcome = self._numpy_program(program).run(part, some, distribution, carried)
+                block.fill(slice(first, last), outcome, program)
         self._rescue(block, number, carried, rows, bank, bool(want))
         block.log_evidence += rows.log_scale if draws == 1 else np.repeat(rows.log_scale, draws)
         possible = np.isfinite(block.log_evidence)
         if not possible.all():
             block.clear(~possible)
+        posterior = block.posterior if carried == self.plan.carried[index] else block.root
         return Result(
             target=self.plan.targets[index],
             log_evidence=block.log_evidence.reshape(lead),
-            posterior=block.posterior.reshape(*lead, k),
+            posterior=posterior.reshape(*lead, -1),
             marginals=None
             if block.marginals is None
             else Answers(block.marginals.reshape(*lead, -1), program.rows, cardinalities),
@@ -439,19 +465,20 @@ class Engine:
         bank: Bank | None,
         want: frozenset[str],
     ) -> _Block:
-        key = (number, carried)
-        if key not in self._numba:
+        program = self._program(number, bank)
+        key = (id(program), carried)
+        runner = self._numba.get(key)
+        if runner is None:
             from epidural_dx.inference.numba_backend import NumbaProgram
 
-            program = self.plan.programs[number]
-            self._numba[key] = NumbaProgram(
-                program, program.distribution(carried), number
-            )
-        outcome = self._numba[key].run(rows, tables, bank, want, self.threads)
+            runner = NumbaProgram(program, program.distribution(carried), number)
+            self._numba[key] = runner
+        outcome = runner.run(rows, tables, bank, want, self.threads)
         assert outcome.target is not None
         return _Block(
             outcome.log_evidence,
             outcome.trusted,
+            outcome.root,
             outcome.target,
             outcome.marginals,
             outcome.joint,
@@ -500,7 +527,9 @@ class Engine:
                 possible = np.concatenate(
                     [
                         np.isfinite(
-                            self._numpy[number].run(some, supports, None, carried).log_evidence
+                            self._numpy_program(self.plan.programs[number])
+                            .run(some, supports, None, carried)
+                            .log_evidence
                         )
                         for _, _, some, _ in self._chunks(part, number, None)
                     ]
@@ -508,9 +537,9 @@ class Engine:
             impossible = doubtful[~possible]
             block.log_evidence[impossible] = -np.inf
             doubtful = doubtful[possible]
-        program = self.plan.programs[number]
-        if number not in self._log:
-            self._log[number] = LogProgram(program)
+        program = self._program(number, bank)
+        if id(program) not in self._log:
+            self._log[id(program)] = LogProgram(program)
         distribution = program.distribution(carried) if distribute else None
         draws = 1 if bank is None else bank.draws
         tables = self.plan.packed[number]
@@ -522,8 +551,8 @@ class Engine:
             part = rows.take(case, case + 1)
             if bank is not None:
                 tables = bank.packed(number, draw, draw + 1)
-            outcome = self._log[number].run(part, tables, distribution, carried)
-            block.fill(slice(job, job + 1), outcome, self._starts[number], program)
+            outcome = self._log[id(program)].run(part, tables, distribution, carried)
+            block.fill(slice(job, job + 1), outcome, program)
 
     def _run_enumerated(
         self,
@@ -578,21 +607,18 @@ class Engine:
 
         lead = log_evidence.ndim
         posterior = merge([part.posterior for part in parts])
-        program = plan.programs[plan.target_programs[index]]
         marginals = joints = information = None
         if "marginals" in want:
-            stack = sum(
-                part.marginals.stack * weight[..., n, None]
-                for n, part in enumerate(parts)
-                if part.marginals is not None
-            )
-            marginals = Answers(np.asarray(stack), program.rows, cardinalities)
+            found = [part.marginals for part in parts if part.marginals is not None]
+            stack = sum(one.stack * weight[..., n, None] for n, one in enumerate(found))
+            marginals = Answers(np.asarray(stack), found[0].starts, cardinalities)
         if "joints" in inner:
-            stack = merge([p.joints.stack for p in parts if p.joints is not None])
+            tables = [part.joints for part in parts if part.joints is not None]
+            stack = merge([one.stack for one in tables])
             if "joints" in want:
-                joints = Answers(stack, program.rows, cardinalities)
+                joints = Answers(stack, tables[0].starts, cardinalities)
             if "information" in want:
-                starts = np.asarray(program.rows)
+                starts = np.asarray(tables[0].starts)
                 by_row = np.argsort(starts)
                 flat = stack.reshape(-1, *stack.shape[lead:])
                 bits = stacked_information(

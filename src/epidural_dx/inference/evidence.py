@@ -158,20 +158,18 @@ def read_evidence(
     states = np.full((count, size), OPEN, dtype=np.int64)
     soft: dict[int, FloatArray] = {}
     log_scale = np.zeros(count)
+    plain: dict[int, int] = {}
     for v, value in evidence.items():
         if not 0 <= v < size:
             raise ValueError(f"unknown variable {v}")
         k = cardinalities[v]
-        if type(value) is np.ndarray and value.dtype == FLOAT and value.shape == (k,):
+        kind = type(value)
+        if kind is tuple or (kind is np.ndarray and value.dtype == FLOAT and value.ndim == 1):
             # The usual case, a state as one-hot vector: plain Python is faster on few numbers.
-            numbers = value.tolist()
-            if numbers.count(0.0) == k - 1:
-                top = sum(numbers)
-                if 0.0 < top < math.inf:
-                    states[:, v] = numbers.index(top)
-                    if top != 1.0:
-                        log_scale += math.log(top)
-                    continue
+            few = value if kind is tuple else value.tolist()
+            if len(few) == k and few.count(0.0) == k - 1 and 1.0 in few:
+                plain[v] = few.index(1.0)
+                continue
         if isinstance(value, (int, np.integer)):
             if not 0 <= value < k:
                 raise ValueError(f"variable {v} has no state {value}")
@@ -226,4 +224,6 @@ def read_evidence(
         states[:, v] = codes
         if np.any(codes == SOFT):
             soft[v] = scaled
+    if plain:
+        states[:, list(plain)] = list(plain.values())
     return EvidenceRows(count, states, soft, log_scale)

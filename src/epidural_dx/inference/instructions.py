@@ -32,13 +32,16 @@ MAP = 6  # left runs along the root, out is addressed through the map root -> ta
 MAP_COLUMNS = 7  # out and left run along a group, the root is mapped to the target
 MULTIPLY_MAP = 8  # a product and the map of its result in one: left and right run
 SCALE_MAP = 9  # the same, right stays
+EXPAND = 10  # out runs along a partition of the root, left is addressed through its map
 
-# Columns of the step table. RELAY is the place of the map of a relay, -1 for the map of the root.
-# SKIP is 1 for a step that the next one does as well, 2 if it does so only where the target is a
+# Columns of the step table. RELAY is the place of the map of a relay or between partitions, -1 for
+# the map of the root; WIDTH the number of states it maps to, PREFIX how many states it maps to their
+# own number before the first that it does not. SKIP is 1 for a step that the next one does as well, 2 if it does so only where the target is a
 # function of the root.
 (
-    KIND, OUT, LEFT, RIGHT, LOOPS, OUTER, SUMMED, INNER, FALLBACK, RELAY, SKIP, OWNER, ROLE
-) = range(13)
+    KIND, OUT, LEFT, RIGHT, LOOPS, OUTER, SUMMED, INNER, FALLBACK, RELAY, SKIP, WIDTH, PREFIX, OWNER,
+    ROLE,
+) = range(15)
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +75,8 @@ class Instructions:
         Rows (tensor, first column of the answer, variable or group axis, place in the tree) of the
         answers that are copied.
     relays
-        The states of the target for the states of every relay, one relay after another.
+        The states of the target for the states of every relay, one relay after another, then the
+        classes of the coarse partition for those of the fine one, one map after another.
     kernels
         Rows (tensor, place in the tree, end of its subtree), outer ones first.
     variables
@@ -133,11 +137,16 @@ def flatten(program: Program, distribution: Distribution) -> Instructions:
     for group in program.groups:
         offset[group.stacked], space[group.stacked] = group.offset, TABLES
     relay_states: list[int] = []
-    relay_places: dict[int, int] = {}
+    # For every map its place, and the axes from and to which it goes.
+    relay_places: dict[int, tuple[int, int, int]] = {}
     for relay in program.relays:
         offset[relay.tensor], space[relay.tensor] = relay.offset, TABLES
-        relay_places[relay.tensor] = len(relay_states)
+        relay_places[relay.tensor] = (len(relay_states), relay.variable, relay.target)
         relay_states += relay.states
+    for between in program.axis_maps:
+        offset[between.tensor], space[between.tensor] = between.offset, TABLES
+        relay_places[between.tensor] = (len(relay_states), between.fine, between.coarse)
+        relay_states += between.states
 
     place = 0
     # Collect pass: everything stays until the end of the distribute pass.
@@ -212,9 +221,9 @@ def flatten(program: Program, distribution: Distribution) -> Instructions:
         if step.left in stacked:
             belief[stacked[step.left]] = step.right
     map_at = {
-        relay.variable: relay_places[relay.tensor]
-        for relay in program.relays
-        if relay.target == distribution.target
+        carrier: place_of
+        for place_of, carrier, told in relay_places.values()
+        if told == distribution.target and carrier != program.root
     }
     group_rows: list[tuple[int, ...]] = []
     leaf_rows: list[tuple[int, int]] = []
@@ -249,7 +258,7 @@ def flatten(program: Program, distribution: Distribution) -> Instructions:
         tensor_strides=_table([s for one in strides for s in one]),
         tensor_offset=_table(offset),
         tensor_space=_table(space),
-        steps=_table(step_rows, 13),
+        steps=_table(step_rows, 15),
         collect_steps=len(program.collect),
         loops=_table(loop_rows, 4),
         inputs=_table(copies, 3),
@@ -339,7 +348,7 @@ def _fuse(
             loop_rows.append((a, stride(mapping.out, a), stride(left, a), stride(right, a)))
         kind = MULTIPLY_MAP if stride(right, carrier) == 1 else SCALE_MAP
         row[:] = [kind, mapping.out, left, right, first, len(outer), len(summed), carrier, NONE,
-                  row[RELAY], 0]
+                  row[RELAY], 0, row[WIDTH], row[PREFIX]]
         step_rows[number][SKIP] = 2 if row[RELAY] == NONE else 1
 
 
@@ -432,7 +441,7 @@ def _encode(
     step: Contraction,
     strides: list[tuple[int, ...]],
     loop_rows: list[tuple[int, int, int, int]],
-    relay_places: dict[int, int],
+    relay_places: dict[int, tuple[int, int, int]],
 ) -> list[int]:
     """Choose the innermost axis of a contraction and write its loops."""
     axes = program.axes
@@ -447,11 +456,25 @@ def _encode(
     if right != NONE:
         every += [a for a in axes[right] if a not in every]
     if distribution is not None and right != NONE and right in program.maps:
-        target, carrier = distribution.target, axes[right][0]
-        place = relay_places.get(right, NONE)
+        place, carrier, target = relay_places.get(right, (NONE, program.root, distribution.target))
+        width = program.extents[target]
+        prefix = 0
+        if right in program.map_between:
+            states = program.map_between[right].states
+            while prefix < len(states) and states[prefix] == prefix:
+                prefix += 1
         first = len(loop_rows)
         last = axes[left][-1]
         rest = [a for a in axes[left] if a != carrier]
+        if right in program.map_between and target in axes[left]:
+            # From classes to finer ones; the tables have the partition as last axis.
+            if stride(left, target) != 1 or stride(step.out, carrier) != 1:
+                raise AssertionError("a partition is the last axis of a table")
+            outer = [a for a in axes[left] if a != target]
+            for a in outer:
+                loop_rows.append((a, stride(step.out, a), stride(left, a), 0))
+            return [EXPAND, step.out, left, right, first, len(outer), 0, carrier, NONE, place, 0,
+                    width, prefix]
         if carrier in axes[step.out]:
             pass  # an ordinary product
         elif last == carrier and axes[step.out][-1] == target:
@@ -460,10 +483,11 @@ def _encode(
             for a in (*outer, *summed):
                 loop_rows.append((a, stride(step.out, a), stride(left, a), 0))
             return [MAP, step.out, left, right, first, len(outer), len(summed), carrier, NONE,
-                    place, 0]
+                    place, 0, width, prefix]
         elif axes[left] == (carrier, last) and axes[step.out] == (target, last):
             loop_rows.append((carrier, stride(step.out, target), stride(left, carrier), 0))
-            return [MAP_COLUMNS, step.out, left, right, first, 0, 1, last, NONE, place, 0]
+            return [MAP_COLUMNS, step.out, left, right, first, 0, 1, last, NONE, place, 0, width,
+                    prefix]
         elif place == NONE:
             raise AssertionError("the root is the last axis of a table")
 
@@ -491,5 +515,5 @@ def _encode(
     first = len(loop_rows)
     for a in (*outer, *summed):
         loop_rows.append((a, stride(step.out, a), stride(left, a), stride(right, a)))
-    return [kind, step.out, left, right, first, len(outer), len(summed), inner, NONE, NONE,
+    return [kind, step.out, left, right, first, len(outer), len(summed), inner, NONE, NONE, 0, 0,
             0]

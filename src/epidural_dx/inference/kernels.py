@@ -68,6 +68,19 @@ def compute_kernels(
     reads: dict[int, list[int]] = {}
     for tensor, variable in program.reads:
         reads.setdefault(tensor, []).append(variable)
+    partitions = dict(program.partitions)
+
+    def refine(
+        axes: tuple[int, ...], value: FloatArray, fine: int
+    ) -> tuple[tuple[int, ...], FloatArray]:
+        """Give a table the partition `fine` in place of a coarser one."""
+        for position, a in enumerate(axes):
+            if a in partitions and a != fine:
+                firsts = np.unique(partitions[fine], return_index=True)[1]
+                value = np.take(value, np.asarray(partitions[a])[firsts], axis=position)
+                axes = (*axes[:position], fine, *axes[position + 1 :])
+        return axes, value
+
     tables: list[FloatArray | None] = []
     for kernel in program.kernels:
         top = values[kernel.tensor]
@@ -75,9 +88,11 @@ def compute_kernels(
         if np.any((top > 0) & (top < SMALLEST)):
             tables.append(None)
             continue
-        carry = program.axes[kernel.tensor]
-        table = np.zeros((*top.shape, kernel.columns))
+        carry = program.axes[kernel.table][:-1]
+        fine = next((a for a in carry if a in partitions), NONE)
+        table = np.zeros((*(program.extents[a] for a in carry), kernel.columns))
         inverse = np.divide(1.0, top, out=np.zeros_like(top), where=top > 0)
+        _, inverse = refine(program.axes[kernel.tensor], inverse, fine)
         adjoint: dict[int, tuple[tuple[int, ...], FloatArray]] = {kernel.tensor: (carry, inverse)}
         first, last = program.enter[kernel.tensor], program.leave[kernel.tensor]
         inside = [s for s in program.collect if first <= program.enter[s.out] < last]
@@ -88,21 +103,21 @@ def compute_kernels(
             table: FloatArray = table,
             adjoint: dict[int, tuple[tuple[int, ...], FloatArray]] = adjoint,
             start: int = kernel.first,
+            fine: int = fine,
         ) -> None:
             above = adjoint[t]
             value = values[t]
             assert value is not None
-            axes = program.axes[t]
+            axes, value = refine(program.axes[t], value, fine)
             if t in group_at:
                 group = group_at[t]
                 stacked = values[group.stacked]
                 assert stacked is not None
+                stacked_axes, stacked = refine(program.axes[group.stacked], stacked, fine)
                 every = tuple(dict.fromkeys((*carry, *axes)))
                 belief = contract([above, (axes, value)], every)
-                axis = next(a for a in program.axes[group.stacked] if a not in axes)
-                block = contract(
-                    [(every, belief), (program.axes[group.stacked], stacked)], (*carry, axis)
-                )
+                axis = next(a for a in stacked_axes if a not in axes)
+                block = contract([(every, belief), (stacked_axes, stacked)], (*carry, axis))
                 column = program.rows[group.leaves[0].variable] - start
                 table[..., column : column + group.rows] = block
             for v in reads.get(t, ()):
@@ -121,17 +136,16 @@ def compute_kernels(
         for step in reversed(inside):
             above = adjoint[step.out]
             for t, other in ((step.left, step.right), (step.right, step.left)):
-                if t == NONE:
+                if t == NONE or t in program.map_between:
                     continue
                 operands = [above]
-                if other != NONE:
+                if other != NONE and other not in program.map_between:
                     partner = values[other]
                     assert partner is not None
-                    operands.append((program.axes[other], partner))
+                    operands.append(refine(program.axes[other], partner, fine))
                 have = {a for axes, _ in operands for a in axes}
-                kept = tuple(
-                    a for a in dict.fromkeys((*carry, *program.axes[t])) if a in have
-                )
+                own = (fine if a in partitions else a for a in program.axes[t])
+                kept = tuple(a for a in dict.fromkeys((*carry, *own)) if a in have)
                 adjoint[t] = (kept, contract(operands, kept))
                 answer(t)
         tables.append(table)

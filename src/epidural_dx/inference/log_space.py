@@ -31,6 +31,8 @@ class LogProgram(NumpyProgram):
     def _contract(
         self, bound: BoundStep, left: FloatArray, right: FloatArray | None
     ) -> FloatArray:
+        if bound.classes is not None:
+            return left.take(bound.classes[1], axis=bound.classes[0])
         step = bound.step
         axes = self.program.axes
         summed: list[int] = list(axes[step.left])

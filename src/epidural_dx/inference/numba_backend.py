@@ -10,11 +10,13 @@ from __future__ import annotations
 import math
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 from numba import uint64
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 from epidural_dx.inference.bank import LANES, Bank
 from epidural_dx.inference.evidence import OPEN, EvidenceRows
@@ -23,6 +25,7 @@ from epidural_dx.inference.instructions import (
     AXPY,
     CLEAN,
     DOT,
+    EXPAND,
     FALLBACK,
     INNER,
     KIND,
@@ -35,6 +38,7 @@ from epidural_dx.inference.instructions import (
     OUT,
     OUTER,
     OWNER,
+    PREFIX,
     RELAY,
     RIGHT,
     ROLE,
@@ -43,6 +47,7 @@ from epidural_dx.inference.instructions import (
     SUM_SCALED,
     SUMMED,
     TABLES,
+    WIDTH,
     WORK,
     IntArray,
     flatten,
@@ -62,6 +67,27 @@ FEWEST_LANES = 4
 # Sums may be reordered and fused; infinities and NaN keep their meaning.
 _FAST = {"reassoc", "contract", "nsz"}
 _jit = numba.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
+
+@intrinsic
+def borrowed(_context, array):  # type: ignore[no-untyped-def]
+    """Return the same array without an owner.
+
+    Numba counts references at every assignment and every slice of an array, by atomic instructions
+    that took two thirds of the time of a question. An array without an owner is not counted. The
+    caller must hold the array as long as this one is used.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        make = context.make_array(signature.return_type)
+        old, new = make(context, builder, arguments[0]), make(context, builder)
+        for name in ("nitems", "itemsize", "data", "shape", "strides"):
+            setattr(new, name, getattr(old, name))
+        new.meminfo = cgutils.get_null_value(new.meminfo.type)  # type: ignore[no-untyped-call]
+        new.parent = cgutils.get_null_value(new.parent.type)  # type: ignore[no-untyped-call]
+        return new._getvalue()
+
+    return array(array), generate
+
 
 # Offsets are unsigned: numba then leaves out the treatment of negative indices, and the loops
 # become vector code.
@@ -152,8 +178,23 @@ def _offsets(loops, first, last, extents, store):  # type: ignore[no-untyped-def
 def _step(  # type: ignore[no-untyped-def]
     step, loops, extents, base, left, right, work, stores, weight, mapped, root_shift, k_target
 ):
-    """Run one contraction."""
+    """Run one contraction.
+
+    ``mapped`` holds the map of a step along one, from place ``root_shift`` on, and ``k_target`` is
+    the number of states it maps to.
+    """
     kind = step[KIND]
+    if kind == EXPAND:
+        count = _offsets(loops, step[LOOPS], step[LOOPS] + step[OUTER], extents, stores[0])
+        width, shift = uint64(extents[step[INNER]]), uint64(root_shift)
+        for o in range(count):
+            oo = uint64(base[step[OUT]] + stores[0, o, 0])
+            lo = uint64(base[step[LEFT]] + stores[0, o, 1])
+            for i in range(uint64(step[PREFIX])):
+                work[oo + i] = left[lo + i]
+            for i in range(uint64(step[PREFIX]), width):
+                work[oo + i] = left[lo + uint64(mapped[shift + i])]
+        return
     outer_first = step[LOOPS]
     outer_last = outer_first + step[OUTER]
     sum_last = outer_last + step[SUMMED]
@@ -267,25 +308,52 @@ def _step(  # type: ignore[no-untyped-def]
             for s in range(summed):
                 total += _sum(left, uint64(left0 + outer_turns[o, 1] + sum_turns[s, 1]), n)
             work[uint64(out0 + outer_turns[o, 0])] = total
-    elif kind >= MULTIPLY_MAP:
-        first = uint64(root_shift)
+    elif kind == MAP or kind >= MULTIPLY_MAP:
+        # States that keep their number are vector code; the others are added one by one.
+        first, same = uint64(root_shift), min(uint64(step[PREFIX]), n)
         width = uint64(k_target)
         along = uint64(1 if kind == MULTIPLY_MAP else 0)
         for o in range(outer):
             oo = uint64(out0 + outer_turns[o, 0])
+            lo, ro = left0 + outer_turns[o, 1], right0 + outer_turns[o, 2]
             for i in range(width):
                 work[oo + i] = 0.0
+            for s in range(summed):
+                l0, r0 = uint64(lo + sum_turns[s, 1]), uint64(ro + sum_turns[s, 2])
+                if kind == MAP:
+                    for i in range(same):
+                        work[oo + i] += left[l0 + i]
+                elif along == 1:
+                    for i in range(same):
+                        work[oo + i] += left[l0 + i] * right[r0 + i]
+                else:
+                    x = right[r0]
+                    for i in range(same):
+                        work[oo + i] += x * left[l0 + i]
+        if same == n:
+            return
         for s in range(summed):
             lo, ro = left0 + sum_turns[s, 1], right0 + sum_turns[s, 2]
             o = 0
+            # Four lines at a time: each addition waits for the one before it to the same cell.
             while o + 4 <= outer:
                 o0, o1 = uint64(out0 + outer_turns[o, 0]), uint64(out0 + outer_turns[o + 1, 0])
                 o2, o3 = uint64(out0 + outer_turns[o + 2, 0]), uint64(out0 + outer_turns[o + 3, 0])
                 l0, l1 = uint64(lo + outer_turns[o, 1]), uint64(lo + outer_turns[o + 1, 1])
                 l2, l3 = uint64(lo + outer_turns[o + 2, 1]), uint64(lo + outer_turns[o + 3, 1])
+                if kind == MAP:
+                    for i in range(same, n):
+                        t = uint64(mapped[first + i])
+                        x0, x1, x2, x3 = left[l0 + i], left[l1 + i], left[l2 + i], left[l3 + i]
+                        work[o0 + t] += x0
+                        work[o1 + t] += x1
+                        work[o2 + t] += x2
+                        work[o3 + t] += x3
+                    o += 4
+                    continue
                 r0, r1 = uint64(ro + outer_turns[o, 2]), uint64(ro + outer_turns[o + 1, 2])
                 r2, r3 = uint64(ro + outer_turns[o + 2, 2]), uint64(ro + outer_turns[o + 3, 2])
-                for i in range(n):
+                for i in range(same, n):
                     t, j = uint64(mapped[first + i]), i * along
                     x0, x1 = left[l0 + i] * right[r0 + j], left[l1 + i] * right[r1 + j]
                     x2, x3 = left[l2 + i] * right[r2 + j], left[l3 + i] * right[r3 + j]
@@ -297,37 +365,12 @@ def _step(  # type: ignore[no-untyped-def]
             while o < outer:
                 o0, l0 = uint64(out0 + outer_turns[o, 0]), uint64(lo + outer_turns[o, 1])
                 r0 = uint64(ro + outer_turns[o, 2])
-                for i in range(n):
-                    work[o0 + uint64(mapped[first + i])] += left[l0 + i] * right[r0 + i * along]
-                o += 1
-    elif kind == MAP:
-        first = uint64(root_shift)
-        width = uint64(k_target)
-        for o in range(outer):
-            oo = uint64(out0 + outer_turns[o, 0])
-            for i in range(width):
-                work[oo + i] = 0.0
-        for s in range(summed):
-            shift = left0 + sum_turns[s, 1]
-            o = 0
-            # Four lines at a time: each addition waits for the one before it to the same cell.
-            while o + 4 <= outer:
-                o0, l0 = uint64(out0 + outer_turns[o, 0]), uint64(shift + outer_turns[o, 1])
-                o1, l1 = uint64(out0 + outer_turns[o + 1, 0]), uint64(shift + outer_turns[o + 1, 1])
-                o2, l2 = uint64(out0 + outer_turns[o + 2, 0]), uint64(shift + outer_turns[o + 2, 1])
-                o3, l3 = uint64(out0 + outer_turns[o + 3, 0]), uint64(shift + outer_turns[o + 3, 1])
-                for i in range(n):
+                for i in range(same, n):
                     t = uint64(mapped[first + i])
-                    x0, x1, x2, x3 = left[l0 + i], left[l1 + i], left[l2 + i], left[l3 + i]
-                    work[o0 + t] += x0
-                    work[o1 + t] += x1
-                    work[o2 + t] += x2
-                    work[o3 + t] += x3
-                o += 4
-            while o < outer:
-                o0, l0 = uint64(out0 + outer_turns[o, 0]), uint64(shift + outer_turns[o, 1])
-                for i in range(n):
-                    work[o0 + uint64(mapped[first + i])] += left[l0 + i]
+                    if kind == MAP:
+                        work[o0 + t] += left[l0 + i]
+                    else:
+                        work[o0 + t] += left[l0 + i] * right[r0 + i * along]
                 o += 1
     else:
         stride_out, stride_left = loops[outer_first, 1], loops[outer_first, 2]
@@ -448,22 +491,58 @@ def run_jobs(  # type: ignore[no-untyped-def]
     clean_out
         If not empty, the workspace of the collect pass is copied into it.
     """
+    extents_full = borrowed(extents_full)
+    pointer = borrowed(pointer)
+    axes = borrowed(axes)
+    strides = borrowed(strides)
+    offset = borrowed(offset)
+    space = borrowed(space)
+    steps = borrowed(steps)
+    loops = borrowed(loops)
+    inputs = borrowed(inputs)
+    groups = borrowed(groups)
+    leaves = borrowed(leaves)
+    readings = borrowed(readings)
+    relays = borrowed(relays)
+    kernels = borrowed(kernels)
+    variables = borrowed(variables)
+    header = borrowed(header)
+    mapped = borrowed(mapped)
+    usable = borrowed(usable)
+    tables = borrowed(tables)
+    clean = borrowed(clean)
+    states = borrowed(states)
+    soft = borrowed(soft)
+    work = borrowed(work)
+    scratch = borrowed(scratch)
+    stores = borrowed(stores)
+    log_evidence = borrowed(log_evidence)
+    trust = borrowed(trust)
+    root_out = borrowed(root_out)
+    target_out = borrowed(target_out)
+    marginal_out = borrowed(marginal_out)
+    joint_out = borrowed(joint_out)
+    information_out = borrowed(information_out)
+    clean_out = borrowed(clean_out)
     root, target, total, map_tensor = header[0], header[1], header[2], header[3]
     answer, rows = header[4], header[5]
     n_tensors = offset.size
     n_variables = variables.shape[0]
     k_root = extents_full[root]
     k_target = extents_full[target]
-    extents = extents_full.copy()
-    base = np.empty(n_tensors, dtype=np.int64)
-    where = np.empty(n_tensors, dtype=np.int64)
-    changed = np.empty(n_tensors, dtype=np.bool_)
+    own_extents = extents_full.copy()
+    own_base = np.empty(n_tensors, dtype=np.int64)
+    own_where = np.empty(n_tensors, dtype=np.int64)
+    own_changed = np.empty(n_tensors, dtype=np.bool_)
+    extents, base = borrowed(own_extents), borrowed(own_base)
+    where, changed = borrowed(own_where), borrowed(own_changed)
     outer_store = stores[0]
     draws = tables.shape[0]
     scratch_bits = scratch.view(np.uint64)
     part = scratch.size // 3
     use_clean = clean.size > 0
-    hidden = np.zeros(header[10], dtype=np.int64)
+    own_hidden = np.zeros(header[10], dtype=np.int64)
+    hidden = borrowed(own_hidden)
     for job in range(first_job, last_job):
         case = job // draws
         table = tables[job - case * draws]
@@ -627,8 +706,8 @@ def run_jobs(  # type: ignore[no-untyped-def]
                     b = clean
                 elif where[right] == WORK:
                     b = work
-            _step(step, loops, extents, base, a, b, work, stores, scratch, mapped,
-                  root_shift, k_target)
+            _step(step, loops, extents, base, a, b, work, stores, scratch, relays,
+                  step[RELAY], step[WIDTH])
         if clean_out.size > 0:
             for i in range(clean_out.size):
                 clean_out[i] = work[i]
@@ -714,14 +793,14 @@ def run_jobs(  # type: ignore[no-untyped-def]
                 continue
             if step[SKIP] == 1 or (step[SKIP] == 2 and deterministic):
                 continue
-            maps, map_shift = mapped, root_shift
+            maps, map_shift, map_width = mapped, root_shift, k_target
             if step[KIND] >= MAP:
                 if step[RELAY] >= 0:
                     carrier = step[INNER]
                     if step[KIND] == MAP_COLUMNS:
                         carrier = loops[step[LOOPS], 0]
-                    maps, map_shift = relays, step[RELAY]
-                    if row[carrier] >= 0:
+                    maps, map_shift, map_width = relays, step[RELAY], step[WIDTH]
+                    if carrier < n_variables and row[carrier] >= 0 and variables[carrier, 1] >= 0:
                         map_shift += row[carrier]
                 elif not deterministic:
                     step = steps[step[FALLBACK]]
@@ -738,7 +817,7 @@ def run_jobs(  # type: ignore[no-untyped-def]
                 elif where[right] == WORK:
                     b = work
             _step(step, loops, extents, base, a, b, work, stores, scratch, maps,
-                  map_shift, k_target)
+                  map_shift, map_width)
         for r in range(readings.shape[0]):
             # Answers with the axes (variable or group, target).
             if hidden[readings[r, 3]] != 0:
@@ -822,7 +901,7 @@ def run_jobs(  # type: ignore[no-untyped-def]
                                 parent += digit * strides[m]
                         if axis == groups[g, 7]:
                             along = digit
-                            if row[axis] >= 0 and variables[axis, 1] >= 0:
+                            if axis < n_variables and row[axis] >= 0 and variables[axis, 1] >= 0:
                                 along = row[axis]
                             if groups[g, 8] >= 0:
                                 along = relays[groups[g, 8] + along]
@@ -908,6 +987,8 @@ def run_jobs(  # type: ignore[no-untyped-def]
                 marginal_out[job, i] = work[answer + rows * k_target + i]
             for e in range(k_root):
                 marginal_out[job, variables[root, 0] + e] = root_out[job, e]
+    # Used last here, so that they live that long.
+    return own_extents.size + own_base.size + own_where.size + own_changed.size + own_hidden.size
 
 
 class Prepared(NamedTuple):

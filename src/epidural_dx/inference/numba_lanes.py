@@ -27,6 +27,7 @@ from epidural_dx.inference.instructions import (
     AXPY,
     CLEAN,
     DOT,
+    EXPAND,
     FALLBACK,
     INNER,
     KIND,
@@ -47,9 +48,10 @@ from epidural_dx.inference.instructions import (
     SUM,
     SUMMED,
     TABLES,
+    WIDTH,
     WORK,
 )
-from epidural_dx.inference.numba_backend import _log_terms, _offsets
+from epidural_dx.inference.numba_backend import _log_terms, _offsets, borrowed
 from epidural_dx.inference.plan import ADJOINT, READ
 
 _jit = numba.njit(
@@ -177,6 +179,21 @@ def _step(  # type: ignore[no-untyped-def]
 ):
     """Run one contraction for all lanes."""
     kind = step[KIND]
+    if kind == EXPAND:
+        number = _offsets(loops, step[LOOPS], step[LOOPS] + step[OUTER], extents, stores[0])
+        for o in range(number):
+            for i in range(extents[step[INNER]]):
+                a = uint64((base[step[OUT]] + stores[0, o, 0] + i) * LANES)
+                cell = base[step[LEFT]] + stores[0, o, 1] + maps[map_shift + i]
+                if left_wide:
+                    b = uint64(cell * LANES)
+                    for lane in range(uint64(LANES)):
+                        work[a + lane] = left[b + lane]
+                else:
+                    x = left[uint64(cell)]
+                    for lane in range(uint64(LANES)):
+                        work[a + lane] = x
+        return
     outer_first = step[LOOPS]
     outer_last = outer_first + step[OUTER]
     sum_last = outer_last + step[SUMMED]
@@ -386,34 +403,85 @@ def run_blocks(  # type: ignore[no-untyped-def]
     log_evidence .. information_out
         Results, job = case or case * draws + draw.
     """
+    extents_full = borrowed(extents_full)
+    pointer = borrowed(pointer)
+    axes = borrowed(axes)
+    strides = borrowed(strides)
+    offset = borrowed(offset)
+    space = borrowed(space)
+    steps = borrowed(steps)
+    loops = borrowed(loops)
+    inputs = borrowed(inputs)
+    groups = borrowed(groups)
+    leaves = borrowed(leaves)
+    readings = borrowed(readings)
+    relays = borrowed(relays)
+    kernels = borrowed(kernels)
+    variables = borrowed(variables)
+    header = borrowed(header)
+    mapped = borrowed(mapped)
+    usable = borrowed(usable)
+    table = borrowed(table)
+    clean = borrowed(clean)
+    drawn = borrowed(drawn)
+    drawn_cells = borrowed(drawn_cells)
+    drawn_sources = borrowed(drawn_sources)
+    order = borrowed(order)
+    states = borrowed(states)
+    soft = borrowed(soft)
+    work = borrowed(work)
+    scratch = borrowed(scratch)
+    stores = borrowed(stores)
+    log_evidence = borrowed(log_evidence)
+    trust = borrowed(trust)
+    root_out = borrowed(root_out)
+    target_out = borrowed(target_out)
+    marginal_out = borrowed(marginal_out)
+    joint_out = borrowed(joint_out)
+    information_out = borrowed(information_out)
     root, target, total, map_tensor = header[0], header[1], header[2], header[3]
     answer, rows = header[4], header[5]
     n_tensors = offset.size
     n_variables = variables.shape[0]
     k_root = extents_full[root]
     k_target = extents_full[target]
-    extents = extents_full.copy()
-    base = np.empty(n_tensors, dtype=np.int64)
-    where = np.empty(n_tensors, dtype=np.int64)
-    changed = np.empty(n_tensors, dtype=np.bool_)
+    own_extents = extents_full.copy()
+    extents = borrowed(own_extents)
+    own_base = np.empty(n_tensors, dtype=np.int64)
+    base = borrowed(own_base)
+    own_where = np.empty(n_tensors, dtype=np.int64)
+    where = borrowed(own_where)
+    own_changed = np.empty(n_tensors, dtype=np.bool_)
+    changed = borrowed(own_changed)
     outer_store = stores[0]
-    one = np.zeros((1, 3), dtype=np.int64)
+    own_one = np.zeros((1, 3), dtype=np.int64)
+    one = borrowed(own_one)
     scratch_bits = scratch.view(np.uint64)
     part = scratch.size // 3
     use_clean = clean.size > 0
     wide_tables = draws > 0
     table_lanes = LANES if wide_tables else 1
-    hidden = np.zeros(header[10], dtype=np.int64)
-    fixed = np.empty(n_variables, dtype=np.int64)
-    case_of = np.empty(LANES, dtype=np.int64)
-    job_of = np.empty(LANES, dtype=np.int64)
-    scale = np.empty(LANES)
-    lost = np.empty(LANES)
-    norm = np.empty(LANES)
-    inverse = np.empty(LANES)
-    entropy = np.empty(LANES)
+    own_hidden = np.zeros(header[10], dtype=np.int64)
+    hidden = borrowed(own_hidden)
+    own_fixed = np.empty(n_variables, dtype=np.int64)
+    fixed = borrowed(own_fixed)
+    own_case_of = np.empty(LANES, dtype=np.int64)
+    case_of = borrowed(own_case_of)
+    own_job_of = np.empty(LANES, dtype=np.int64)
+    job_of = borrowed(own_job_of)
+    own_scale = np.empty(LANES)
+    scale = borrowed(own_scale)
+    own_lost = np.empty(LANES)
+    lost = borrowed(own_lost)
+    own_norm = np.empty(LANES)
+    norm = borrowed(own_norm)
+    own_inverse = np.empty(LANES)
+    inverse = borrowed(own_inverse)
+    own_entropy = np.empty(LANES)
+    entropy = borrowed(own_entropy)
     per_case = drawn.shape[0]
-    terms = np.empty(rows * LANES)
+    own_terms = np.empty(rows * LANES)
+    terms = borrowed(own_terms)
     deterministic = mapped.size > 0
     for block in range(first_block, last_block):
         if wide_tables:
@@ -604,8 +672,8 @@ def run_blocks(  # type: ignore[no-untyped-def]
                     b, b_wide = clean, False
                 elif where[right] == WORK:
                     b, b_wide = work, True
-            _step(step, loops, extents, base, a, a_wide, b, b_wide, work, stores, one, mapped,
-                  root_shift, k_target)
+            _step(step, loops, extents, base, a, a_wide, b, b_wide, work, stores, one, relays,
+                  step[RELAY], step[WIDTH])
         # Evidence and posterior of the root.
         source, source_lanes = table, table_lanes
         if where[total] == CLEAN:
@@ -692,14 +760,18 @@ def run_blocks(  # type: ignore[no-untyped-def]
                 continue
             if step[SKIP] == 1 or (step[SKIP] == 2 and deterministic):
                 continue
-            maps, map_shift = mapped, root_shift
+            maps, map_shift, map_width = mapped, root_shift, k_target
             if step[KIND] >= MAP:
                 if step[RELAY] >= 0:
                     carrier = step[INNER]
                     if step[KIND] == MAP_COLUMNS:
                         carrier = loops[step[LOOPS], 0]
-                    maps, map_shift = relays, step[RELAY]
-                    if fixed[carrier] >= 0:
+                    maps, map_shift, map_width = relays, step[RELAY], step[WIDTH]
+                    if (
+                        carrier < n_variables
+                        and fixed[carrier] >= 0
+                        and variables[carrier, 1] >= 0
+                    ):
                         map_shift += fixed[carrier]
                 elif not deterministic:
                     step = steps[step[FALLBACK]]
@@ -716,7 +788,7 @@ def run_blocks(  # type: ignore[no-untyped-def]
                 elif where[right] == WORK:
                     b, b_wide = work, True
             _step(step, loops, extents, base, a, a_wide, b, b_wide, work, stores, one, maps,
-                  map_shift, k_target)
+                  map_shift, map_width)
         for r in range(readings.shape[0]):
             # Answers with the axes (variable or group, target).
             if hidden[readings[r, 3]] != 0:
@@ -813,7 +885,11 @@ def run_blocks(  # type: ignore[no-untyped-def]
                                     parent += digit * strides[m]
                             if axis == groups[g, 7]:
                                 told = digit
-                                if fixed[axis] >= 0 and variables[axis, 1] >= 0:
+                                if (
+                                    axis < n_variables
+                                    and fixed[axis] >= 0
+                                    and variables[axis, 1] >= 0
+                                ):
                                     told = fixed[axis]
                                 if groups[g, 8] >= 0:
                                     told = relays[groups[g, 8] + told]
@@ -901,3 +977,10 @@ def run_blocks(  # type: ignore[no-untyped-def]
                     marginal_out[job, i] = work[sums + uint64(i * LANES + lane)]
                 for e in range(k_root):
                     marginal_out[job, variables[root, 0] + e] = root_out[job, e]
+    # Used last here, so that they live that long.
+    return (
+        own_extents.size + own_base.size + own_where.size + own_changed.size
+        + own_one.size + own_hidden.size + own_fixed.size + own_case_of.size
+        + own_job_of.size + own_scale.size + own_lost.size + own_norm.size
+        + own_inverse.size + own_entropy.size + own_terms.size
+    )

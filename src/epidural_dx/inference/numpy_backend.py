@@ -137,6 +137,9 @@ class BoundStep(NamedTuple):
     orders, counts
         For a matrix product: how left, right and the result are transposed, and the numbers of
         batch, row, column and summed axes.
+    classes
+        For a step from classes of the root's states to finer ones: the axis, and the class of
+        every finer one.
     """
 
     step: Contraction
@@ -144,6 +147,7 @@ class BoundStep(NamedTuple):
     spread: tuple[tuple[slice | None, ...] | None, tuple[slice | None, ...] | None] | None
     orders: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] | None
     counts: tuple[int, int, int, int] | None
+    classes: tuple[int, npt.NDArray[np.intp]] | None = None
 
 
 def _matrix_product(
@@ -212,8 +216,11 @@ class NumpyProgram:
         sliced += [kernel.table for kernel in program.kernels]
         for relay in program.relays:
             self._with_axis.setdefault(relay.variable, []).append((relay.tensor, (slice(None),)))
+        partitions = dict(program.partitions)
         for t in sliced:
             for position, a in enumerate(program.axes[t]):
+                if a in partitions:
+                    continue
                 leading = (slice(None),) * (position + 1)
                 self._with_axis.setdefault(a, []).append((t, leading))
 
@@ -235,6 +242,12 @@ class NumpyProgram:
             index = tuple(slice(None) if a in axes[tensor] else None for a in axes[step.out])
             return (slice(None), *index)
 
+        between = program.map_between.get(step.right)
+        if between is not None and between.coarse in axes[step.left]:
+            at = axes[step.left].index(between.coarse) + 1
+            return BoundStep(
+                step, "", None, None, None, (at, np.array(between.states, dtype=np.intp))
+            )
         left = spell(step.left)
         if step.right == NONE:
             return BoundStep(step, f"{left}->{spell(step.out)}", None, None, None)
@@ -268,6 +281,9 @@ class NumpyProgram:
     def _contract(
         self, bound: BoundStep, left: FloatArray, right: FloatArray | None
     ) -> FloatArray:
+        if bound.classes is not None:
+            axis, states = bound.classes
+            return left.take(states, axis=axis)
         if right is None:
             out: FloatArray = np.einsum(bound.formula, left)
             return out
@@ -341,6 +357,7 @@ class NumpyProgram:
         sources = [(one.tensor, one.offset) for one in program.inputs]
         sources += [(group.stacked, group.offset) for group in program.groups]
         sources += [(relay.tensor, relay.offset) for relay in program.relays]
+        sources += [(between.tensor, between.offset) for between in program.axis_maps]
         for tensor, offset in sources:
             shape = program.shape(tensor)
             size = math.prod(shape)
@@ -693,13 +710,19 @@ class NumpyProgram:
         if target in axes:
             return target
         relays = {relay.variable for relay in self.program.relays if relay.target == target}
-        return min({self.program.root, *relays} & set(axes))
+        classes = {m.fine for m in self.program.axis_maps if m.coarse == target}
+        return min({self.program.root, *relays, *classes} & set(axes))
 
     def _map(self, distribution: Distribution, carrier: int) -> int:
         """Return the tensor that maps the root or a relay to the target."""
         for relay in self.program.relays:
             if (relay.variable, relay.target) == (carrier, distribution.target):
                 return relay.tensor
+        for between in self.program.axis_maps:
+            if carrier != self.program.root and (between.fine, between.coarse) == (
+                carrier, distribution.target
+            ):
+                return between.tensor
         return distribution.map_tensor
 
     @staticmethod

@@ -15,6 +15,10 @@ and its adjoint is the joint distribution of the target and the axes of that tab
   be carried along, so coarse targets cost less than fine ones;
 * a variable that such a target is a function of, by the zeros of its table given the root, is a
   *relay*: a table that has the relay as an axis carries neither root nor target along;
+* states of the root that tables treat alike share a slice: such a table has as axis a *partition*
+  of the root's states, its classes, in place of the root (see `sharing`). Tables of different
+  partitions meet in the coarsest one that tells apart what either does. A target that is a
+  function of the root is a partition too, so carrying it costs little more than not carrying it;
 * evidence on an inner variable shortens its axis to one state, in whatever table it occurs. A
   table that has seen no evidence below it is the same in every query and is kept.
 
@@ -25,14 +29,22 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 
 from epidural_dx.inference.elimination import candidate_orders, moral_graph
 from epidural_dx.inference.network import FloatArray, Network
+from epidural_dx.inference.sharing import (
+    Shared,
+    canonical,
+    find_shared,
+    joined,
+    numbered,
+    share_tables,
+)
 
 #: A target of a query: one variable, or several whose joint distribution is wanted.
 Target = int | tuple[int, ...]
@@ -45,6 +57,9 @@ NARROW = 8
 
 #: What a turn of an inner loop and a step cost besides their multiply-adds, in multiply-adds.
 TURN, STEP = 12.0, 400.0
+
+#: A program that shares slices is kept where its effort is less than so many times the other's.
+WORTH_SHARING = 1.0
 
 #: Largest number of cells of a kernel.
 LARGEST_KERNEL = 100_000
@@ -74,7 +89,8 @@ class FactorInput:
     tensor
         Number of the tensor.
     factor
-        Number of the factor, or -1 for a table of ones or the map of a relay.
+        Number of the factor, or -1 for a table of ones. The number after the last factor is the
+        scale of the shared potentials.
     permutation
         ``tensor = factor.table.transpose(permutation)``.
     offset
@@ -114,6 +130,30 @@ class Relay:
     states: tuple[int, ...]
     offset: int
     factors: tuple[int, int]
+
+
+@dataclass(frozen=True)
+class AxisMap:
+    """The classes of one partition of the root in terms of a coarser one.
+
+    Parameters
+    ----------
+    tensor
+        Its table: 1 where a class of the fine partition lies in a class of the coarse one. Its
+        axes are the two, in the order of axes.
+    fine, coarse
+        The axes.
+    states
+        The coarse class of every fine class.
+    offset
+        Where the table lies in the packed tables.
+    """
+
+    tensor: int
+    fine: int
+    coarse: int
+    states: tuple[int, ...]
+    offset: int
 
 
 @dataclass(frozen=True)
@@ -293,6 +333,15 @@ class Program:
         Shortcuts for subtrees without evidence, outer ones first.
     relays
         Variables that targets are functions of.
+    sharing
+        Factors that are kept with one slice for each class of states of the root.
+    axis_maps
+        The maps between partitions of the root.
+    partitions
+        Pairs (axis, class of every state of the root): the axes that are partitions of the root,
+        the root itself among them. None for a program that shares nothing.
+    usually_observed
+        Variables that the order was chosen for.
     """
 
     root: int
@@ -315,6 +364,10 @@ class Program:
     leave: tuple[int, ...]
     kernels: tuple[Kernel, ...]
     relays: tuple[Relay, ...]
+    sharing: tuple[Shared, ...] = ()
+    axis_maps: tuple[AxisMap, ...] = ()
+    partitions: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    usually_observed: tuple[int, ...] = ()
 
     def distribution(self, target: int) -> Distribution:
         """Return the distribute pass that carries `target`."""
@@ -336,6 +389,12 @@ class Program:
         """
         axes = set(self.axes[step.left])
         density = 1.0
+        if step.right in self.map_between:
+            # Along a map cells are only copied or added up.
+            return max(
+                math.prod(self.extents[a] for a in self.axes[t] if a not in observed)
+                for t in (step.left, step.out)
+            )
         if step.right != NONE:
             axes.update(self.axes[step.right])
             last = self.axes[step.out][-1] if self.axes[step.out] else NONE
@@ -347,9 +406,16 @@ class Program:
     @cached_property
     def maps(self) -> frozenset[int]:
         """Tensors that map the root or a relay to a target."""
-        return frozenset(d.map_tensor for d in self.distributions) | frozenset(
-            relay.tensor for relay in self.relays
+        return (
+            frozenset(d.map_tensor for d in self.distributions)
+            | frozenset(relay.tensor for relay in self.relays)
+            | frozenset(self.map_between)
         )
+
+    @cached_property
+    def map_between(self) -> dict[int, AxisMap]:
+        """The maps between partitions by tensor."""
+        return {one.tensor: one for one in self.axis_maps}
 
     @cached_property
     def relay_variables(self) -> frozenset[int]:
@@ -399,6 +465,39 @@ class Program:
         -------
         ndarray, shape (draws, cells)
         """
+        return self.place(self.adapt(tables))
+
+    def adapt(self, tables: Sequence[FloatArray]) -> list[FloatArray]:
+        """Return the tables with shared slices once, and the scale of the potentials after them.
+
+        Parameters
+        ----------
+        tables
+            As in `pack`.
+
+        Returns
+        -------
+        list of ndarray
+            Equal to `tables` for a program that shares nothing.
+        """
+        if not self.sharing:
+            return list(tables)
+        dimensions = [self.dimensions(number) for number in range(len(tables))]
+        return share_tables(self.sharing, self.extents[self.root], tables, dimensions)
+
+    def dimensions(self, factor: int) -> int:
+        """Return the number of variables of a factor."""
+        return self._dimensions[factor]
+
+    @cached_property
+    def _dimensions(self) -> dict[int, int]:
+        found = {one.factor: len(one.permutation) for one in self.inputs}
+        for group in self.groups:
+            found |= {leaf.factor: len(leaf.permutation) for leaf in group.leaves}
+        return found
+
+    def place(self, tables: Sequence[FloatArray]) -> FloatArray:
+        """Put adapted tables into the packed order; shapes as in `pack`."""
         draws = 1
         for factor_input in self.inputs:
             if factor_input.factor >= 0:
@@ -418,6 +517,11 @@ class Program:
             size = len(relay.states) * self.extents[relay.target]
             one_hot = np.eye(self.extents[relay.target])[list(relay.states)]
             packed[:, relay.offset : relay.offset + size] = one_hot.ravel()
+        for between in self.axis_maps:
+            one_hot = np.eye(self.extents[between.coarse])[list(between.states)]
+            if self.axes[between.tensor] != (between.fine, between.coarse):
+                one_hot = one_hot.T
+            packed[:, between.offset : between.offset + one_hot.size] = one_hot.ravel()
         for group in self.groups:
             shape = self.shape(group.stacked)
             size = math.prod(shape)
@@ -452,9 +556,12 @@ class Plan:
     targets
         The targets, each a tuple of variables; the first is the default of every query.
     programs
-        One program for each root that the targets need.
+        One program for each root that the targets need, then those with shared slices.
     target_programs
         For every target the number of its program.
+    shared_programs
+        For every target the number of a cheaper program that keeps slices of tables once that are
+        alike for several states of the root, or -1. It takes no hard evidence on the root.
     carried
         For every target the variable that its program carries. The other variables of the target
         are enumerated as evidence.
@@ -466,6 +573,12 @@ class Plan:
     target_programs: tuple[int, ...]
     carried: tuple[int, ...]
     usually_observed: tuple[int, ...] = field(default=())
+    shared_programs: tuple[int, ...] = field(default=())
+
+    def program_of(self, index: int) -> int:
+        """Return the number of the cheapest program for the target number `index`."""
+        shared = self.shared_programs[index] if self.shared_programs else NONE
+        return self.target_programs[index] if shared == NONE else shared
 
     def target_index(self, target: Target | None) -> int:
         """Return the place of `target` among the targets; None is the first."""
@@ -499,7 +612,7 @@ class Plan:
             for v in self.targets[k]
             if v != self.carried[k] and v not in seen
         )
-        return passes * self.programs[self.target_programs[k]].multiply_adds(self.carried[k], seen)
+        return passes * self.programs[self.program_of(k)].multiply_adds(self.carried[k], seen)
 
     def size(self) -> dict[str, int]:
         """Return how large the plan is.
@@ -610,21 +723,35 @@ def compile_network(
         root_of.append(root)
         if root not in roots:
             roots.append(root)
-    programs = tuple(
+    seen = tuple(usually_observed)
+    programs = [
         _compile_program(
             network,
             root,
             tuple(dict.fromkeys(v for v, r in zip(carried, root_of, strict=True) if r == root)),
-            tuple(usually_observed),
+            seen,
             tries,
         )
         for root in roots
-    )
+    ]
+    shared: dict[tuple[int, int], int] = {}
+    for v, root in dict.fromkeys(zip(carried, root_of, strict=True)):
+        sharing = plan_sharing(network, root, v)
+        if not sharing:
+            continue
+        plain = programs[roots.index(root)]
+        cheaper = _compile_program(network, root, (v,), seen, tries, sharing)
+        if _effort(cheaper, v, seen) < _effort(plain, v, seen) * WORTH_SHARING:
+            shared[v, root] = len(programs)
+            programs.append(cheaper)
     return Plan(
         network=network,
         targets=tuple(targets),
-        programs=programs,
+        programs=tuple(programs),
         target_programs=tuple(roots.index(r) for r in root_of),
+        shared_programs=tuple(
+            shared.get(pair, NONE) for pair in zip(carried, root_of, strict=True)
+        ),
         carried=tuple(carried),
         usually_observed=tuple(usually_observed),
     )
@@ -680,12 +807,94 @@ def _functions_of(
     return found
 
 
+def plan_sharing(
+    network: Network,
+    root: int,
+    target: int,
+    tables: Sequence[FloatArray] | None = None,
+    known: Mapping[int, tuple[int, ...]] | None = None,
+) -> tuple[Shared, ...]:
+    """Decide which factors a program for `target` keeps with shared slices.
+
+    Parameters
+    ----------
+    network
+        The network.
+    root, target
+        Root of the program, and what it carries.
+    tables, known
+        Tables with draws to look at in place of those of the network, see `find_shared`.
+
+    Returns
+    -------
+    tuple of Shared
+        None if the target is not a function of the root coarser than the root itself.
+    """
+    own = next((f for f in network.factors if f.child == target), None)
+    if own is None or own.variables != (root, target):
+        return ()
+    possible = own.table > 0
+    if not (possible.sum(axis=1) == 1).all() or possible.any(axis=0).sum() == len(possible):
+        return ()
+    grain = tuple(int(x) for x in possible.argmax(axis=1))
+    leaves = _leaf_parents(network)
+    relays = {v for v, _ in _functions_of(network, root, (target,))}
+    kept: list[Shared] = []
+    groups: dict[frozenset[int], list[tuple[int, ...]]] = {}
+    # Findings with the same parents share a group, and a group has one partition: the finest
+    # ones come first. Where the target is read from a table, the table tells its states apart.
+    found = sorted(find_shared(network, root, tables, known), key=lambda s: (-max(s.classes), s.factor))
+    for one in found:
+        factor = network.factors[one.factor]
+        if factor.child == target:
+            continue
+        classes = one.classes
+        if factor.child in leaves or not relays.isdisjoint(factor.variables):
+            classes = joined(classes, grain)
+        if factor.child in leaves:
+            others = groups.setdefault(frozenset(factor.variables) - {factor.child}, [])
+            for other in others:
+                if joined(other, classes) == canonical(other):
+                    classes = other
+                    break
+            else:
+                others.append(classes)
+        if max(classes) + 1 < len(classes):
+            kept.append(replace(one, classes=numbered(classes, grain)))
+    return tuple(sorted(kept, key=lambda s: s.factor))
+
+
+def rebuilt(network: Network, program: Program, sharing: tuple[Shared, ...]) -> Program:
+    """Return a program with the same order and targets that shares other slices.
+
+    Parameters
+    ----------
+    network
+        The network of the program.
+    program
+        A program that shares slices.
+    sharing
+        What to share instead.
+
+    Returns
+    -------
+    Program
+    """
+    leaves = {v: pa for v, pa in _leaf_parents(network).items() if v != program.root}
+    targets = tuple(d.target for d in program.distributions)
+    builder = _Builder(
+        network, program.root, targets, leaves, program.order, program.usually_observed, sharing
+    )
+    return builder.build(with_kernels=True)
+
+
 def _compile_program(
     network: Network,
     root: int,
     targets: tuple[int, ...],
     usually_observed: tuple[int, ...],
     tries: int,
+    sharing: tuple[Shared, ...] = (),
 ) -> Program:
     """Choose the cheapest of several elimination orders by the cost of the whole program."""
     leaves = {v: pa for v, pa in _leaf_parents(network).items() if v != root}
@@ -706,7 +915,9 @@ def _compile_program(
 
     def attempt(order: tuple[int, ...]) -> None:
         nonlocal best_cost, best_order
-        program = _Builder(network, root, (coarsest,), leaves, order, usually_observed).build()
+        program = _Builder(
+            network, root, (coarsest,), leaves, order, usually_observed, sharing
+        ).build()
         cost = _effort(program, coarsest, usually_observed)
         if cost < best_cost:
             best_cost, best_order = cost, order
@@ -720,7 +931,7 @@ def _compile_program(
         v = changed.pop(rng.randrange(len(changed)))
         changed.insert(rng.randrange(len(changed) + 1), v)
         attempt(tuple(changed))
-    builder = _Builder(network, root, targets, leaves, best_order, usually_observed)
+    builder = _Builder(network, root, targets, leaves, best_order, usually_observed, sharing)
     return builder.build(with_kernels=True)
 
 
@@ -728,7 +939,13 @@ def _effort(program: Program, target: int, usually_observed: tuple[int, ...]) ->
     """Estimate the time of a main job in units of one multiply-add in a long vector."""
     seen = frozenset(usually_observed)
     effort = 0.0
-    for step in (*program.collect, *program.distribution(target).steps):
+    distribution = program.distribution(target)
+    walked = [
+        step
+        for step, role in zip(distribution.steps, distribution.roles, strict=True)
+        if role != KERNEL
+    ]
+    for step in (*program.collect, *walked):
         size = program.step_size(step, seen)
         axes = program.axes[step.out] or program.axes[step.left]
         vector = program.extents[axes[-1]] if axes and axes[-1] not in seen else 1
@@ -749,8 +966,10 @@ class _Builder:
         leaves: dict[int, tuple[int, ...]],
         order: tuple[int, ...],
         usually_observed: tuple[int, ...],
+        sharing: tuple[Shared, ...] = (),
     ) -> None:
         self.network = network
+        self.sharing = sharing
         self.root = root
         self.targets = targets
         self.leaves = leaves
@@ -773,15 +992,140 @@ class _Builder:
             self.position.setdefault(target, len(order) + 1 + i)
         for v in leaves:
             self.position.setdefault(v, len(order) + 1 + len(targets) + v)
+        self.relay_variables = frozenset(v for v, _ in self.functions)
         self.typical = [float(k) for k in network.cardinalities]
         for v in usually_observed:
             self.typical[v] = 1.0
         # True for tensors with a group of leaf findings below: they change with most questions.
         self.varying: list[bool] = []
         self.density: dict[int, float] = {}
+        self.usually_observed = usually_observed
+        # Partitions of the root's states by axis; the root and targets that are functions of it
+        # are such partitions themselves. Empty for a program that shares nothing.
+        self.partition: dict[int, tuple[int, ...]] = {}
+        self.axis_of: dict[tuple[int, ...], int] = {}
+        self._joins: dict[tuple[int, int], int] = {}
+        self._meets: dict[frozenset[int], frozenset[int]] = {}
+        self.axis_maps: list[AxisMap] = []
+        self._map_between: dict[tuple[int, int], int] = {}
+        self.map_tensors: set[int] = set()
+        self.scopes = [factor.variables for factor in network.factors]
+        self.tables = [factor.table for factor in network.factors]
         self.collect: list[Contraction] = []
         self._carriers: dict[int, frozenset[int]] = {}
         self.cells = 0
+        if sharing:
+            self.start_partitions()
+
+    # -- partitions of the root's states -------------------------------------------------------
+
+    def start_partitions(self) -> None:
+        """Give every shared factor the axis of its classes in place of the root."""
+        k = self.extents[self.root]
+        self.partition[self.root] = tuple(range(k))
+        self.axis_of[self.partition[self.root]] = self.root
+        # The target is what the distribute pass carries.
+        (self.grain,) = self.targets
+        table = next(f.table for f in self.network.factors if f.child == self.grain)
+        states = tuple(int(x) for x in table.argmax(axis=1))
+        self.partition[self.grain] = states
+        self.axis_of[canonical(states)] = self.grain
+        self.position[self.grain] = self.place_of(states)
+        adapted = share_tables(
+            self.sharing, k, self.tables, [len(scope) for scope in self.scopes]
+        )
+        self.tables, self.scale = adapted[:-1], adapted[-1]
+        for one in self.sharing:
+            scope = list(self.scopes[one.factor])
+            scope[one.axis] = self.partition_axis(canonical(one.classes))
+            self.scopes[one.factor] = tuple(scope)
+
+    def place_of(self, classes: tuple[int, ...]) -> float:
+        """Return the position of a partition among the axes: coarser ones after finer ones."""
+        return len(self.order) + 0.9 * (1.0 - len(set(classes)) / len(classes))
+
+    def partition_axis(self, classes: tuple[int, ...]) -> int:
+        """Return the axis of a partition given by classes in order of appearance."""
+        axis = self.axis_of.get(classes)
+        if axis is None:
+            axis = len(self.extents)
+            self.axis_of[classes] = axis
+            self.partition[axis] = numbered(classes, self.partition[self.grain])
+            self.extents.append(max(classes) + 1)
+            self.typical.append(float(max(classes) + 1))
+            self.position[axis] = self.place_of(classes)
+        return axis
+
+    def join(self, a: int, b: int) -> int:
+        """Return the coarsest partition that tells apart what `a` or `b` does."""
+        if a == b:
+            return a
+        key = (a, b) if a < b else (b, a)
+        found = self._joins.get(key)
+        if found is None:
+            classes = joined(self.partition[key[0]], self.partition[key[1]])
+            found = self._joins[key] = self.partition_axis(classes)
+        return found
+
+    def family(self, tensor: int) -> int:
+        """Return the partition that a tensor has as axis, or -1."""
+        for a in self.axes[tensor]:
+            if a in self.partition:
+                return a
+        return NONE
+
+    def meet(self, axes: Iterable[int]) -> frozenset[int]:
+        """Replace several partitions by their join.
+
+        With a relay among the axes it tells the targets apart as well: then whatever sums the
+        relay out keeps them.
+        """
+        axes = frozenset(axes)
+        found = self._meets.get(axes)
+        if found is not None:
+            return found
+        partitions = sorted(axes & self.partition.keys())
+        if not partitions:
+            return axes
+        met = partitions[0]
+        for other in partitions[1:]:
+            met = self.join(met, other)
+        if not self.relay_variables.isdisjoint(axes):
+            met = self.join(met, self.grain)
+        found = self._meets[axes] = axes.difference(partitions) | {met}
+        return found
+
+    def map_between(self, fine: int, coarse: int) -> int:
+        """Return the tensor of the map from one partition to a coarser one."""
+        key = (fine, coarse)
+        if key not in self._map_between:
+            tensor = self.tensor(key)
+            states = [0] * self.extents[fine]
+            for a, b in zip(self.partition[fine], self.partition[coarse], strict=True):
+                states[a] = b
+            self.axis_maps.append(AxisMap(tensor, fine, coarse, tuple(states), self.cells))
+            self.cells += self.extents[fine] * self.extents[coarse]
+            self._map_between[key] = tensor
+            self.map_tensors.add(tensor)
+        return self._map_between[key]
+
+    def align(self, left: int, right: int) -> tuple[int, int]:
+        """Bring two tensors of the collect pass to the same partition."""
+        both = self.meet((*self.axes[left], *self.axes[right]))
+        aligned = []
+        for t in (left, right):
+            have = self.family(t)
+            if have != NONE and have not in both:
+                (wanted,) = both & self.partition.keys()
+                out = self.tensor((set(self.axes[t]) - {have}) | {wanted}, self.varying[t])
+                self.collect.append(Contraction(out, t, self.map_between(wanted, have)))
+                t = out
+            aligned.append(t)
+        return aligned[0], aligned[1]
+
+    def operands(self, step: Contraction) -> list[int]:
+        """Return the tensors of the tree that a contraction of the collect pass joins."""
+        return [t for t in (step.left, step.right) if t != NONE and t not in self.map_tensors]
 
     # -- small pieces -------------------------------------------------------------------------
 
@@ -797,6 +1141,10 @@ class _Builder:
         return math.prod(self.typical[a] for a in axes)
 
     def contract(self, left: int, right: int, keep: set[int]) -> int:
+        if self.partition:
+            if right != NONE:
+                left, right = self.align(left, right)
+            keep = keep | self.partition.keys()
         axes = set(self.axes[left])
         varying = self.varying[left]
         if right != NONE:
@@ -815,14 +1163,22 @@ class _Builder:
         covered: set[int] = set()
         for number, factor in enumerate(self.network.factors):
             if factor.child is not None and factor.child in self.leaves:
-                members.setdefault(self.sort(factor.variables[:-1]), []).append(number)
+                members.setdefault(self.sort(self.scopes[number][:-1]), []).append(number)
                 continue
-            tensor = self.tensor(factor.variables)
-            covered.update(factor.variables)
-            permutation = tuple(factor.variables.index(a) for a in self.axes[tensor])
+            scope, table = self.scopes[number], self.tables[number]
+            tensor = self.tensor(scope)
+            covered.update(scope)
+            permutation = tuple(scope.index(a) for a in self.axes[tensor])
             self.inputs.append(FactorInput(tensor, number, permutation, self.cells))
-            self.density[tensor] = np.count_nonzero(factor.table) / factor.table.size
-            self.cells += factor.table.size
+            self.density[tensor] = np.count_nonzero(table) / table.size
+            self.cells += table.size
+        if self.partition:
+            tensor = self.tensor((self.root,))
+            covered.add(self.root)
+            self.inputs.append(
+                FactorInput(tensor, len(self.network.factors), (0,), self.cells)
+            )
+            self.cells += self.extents[self.root]
         for v in (*self.order, self.root):
             if v not in covered:
                 # A variable that only leaf findings mention still needs a place in the tree.
@@ -842,7 +1198,7 @@ class _Builder:
             leaves: list[Leaf] = []
             row = 0
             for number in members[parents]:
-                variables = self.network.factors[number].variables
+                variables = self.scopes[number]
                 child = variables[-1]
                 permutation = tuple(variables.index(a) for a in (*parents, child))
                 leaves.append(Leaf(child, number, permutation, row))
@@ -903,7 +1259,7 @@ class _Builder:
             held = {a for t in others for a in self.axes[t]}
             merged = [*others, self.contract(left, right, keep | held)]
         only = self.contract_all(merged, keep)
-        if not set(self.axes[only]) <= keep:
+        if not set(self.axes[only]) <= keep | self.partition.keys():
             only = self.contract(only, NONE, keep)
         return only
 
@@ -919,13 +1275,17 @@ class _Builder:
             low = (subset & -subset).bit_length() - 1
             rest = subset & (subset - 1)
             union[subset] = union[rest] | axes[low]
+            if self.partition:
+                union[subset] = self.meet(union[subset])
             varies[subset] = varies[rest] or self.varying[tensors[low]]
         result = [frozenset[int]()] * (full + 1)
         best: list[tuple[float, int]] = [(0.0, 0)] * (full + 1)
         for subset in range(1, full + 1):
             single = subset & (subset - 1) == 0
             result[subset] = (
-                union[subset] if single else union[subset] & (keep | union[full ^ subset])
+                union[subset]
+                if single
+                else union[subset] & (keep | union[full ^ subset] | self.partition.keys())
             )
             if single:
                 continue
@@ -937,7 +1297,15 @@ class _Builder:
                 if part > other:
                     cost = best[part][0] + best[other][0]
                     if cost < choice[0]:
-                        cost += self.size(result[part] | result[other]) * changes
+                        both = result[part] | result[other]
+                        if self.partition:
+                            both = self.meet(both)
+                            # An operand of a coarser partition is copied to the common one.
+                            for one in (result[part], result[other]):
+                                own = one & self.partition.keys()
+                                if not own <= both:
+                                    cost += self.size(one - own | (both & self.partition.keys()))
+                        cost += self.size(both) * changes
                         if cost < choice[0]:
                             choice = (cost, part)
                 part = (part - 1) & subset
@@ -956,8 +1324,16 @@ class _Builder:
 
     def span(self, t: int, target: int) -> float:
         """Return the size of a collect-pass tensor that carries a target."""
-        extra = (target,) if self.carriers(target).isdisjoint(self.axes[t]) else ()
-        return self.size((*self.axes[t], *extra))
+        return self.size(self.carrying(self.axes[t], target))
+
+    def carrying(self, axes: Iterable[int], target: int) -> frozenset[int]:
+        """Return the axes of a tensor that also tells the target."""
+        axes = frozenset(axes)
+        if self.partition:
+            if not self.relay_variables.isdisjoint(axes):
+                return axes
+            return self.meet(axes | {self.grain})
+        return axes | {target} if self.carriers(target).isdisjoint(axes) else axes
 
     def carriers(self, target: int) -> frozenset[int]:
         """Return the variables that a target is a function of: the root, relays, itself."""
@@ -972,9 +1348,8 @@ class _Builder:
         target = min(self.targets, key=lambda v: (self.extents[v], v))
         self.parent: dict[int, int] = {}
         for step in self.collect:
-            for t in (step.left, step.right):
-                if t != NONE:
-                    self.parent[t] = step.out
+            for t in self.operands(step):
+                self.parent[t] = step.out
         self.needed: set[int] = set()
 
         def need(t: int) -> None:
@@ -991,14 +1366,12 @@ class _Builder:
         producer = {step.out: step for step in self.collect}
         self.reads: dict[int, list[int]] = {}
         for step in reversed(self.collect):
-            before = set(self.axes[step.left])
-            if step.right != NONE:
-                before |= set(self.axes[step.right])
-            for v in sorted(before - set(self.axes[step.out])):
+            before = {a for t in self.operands(step) for a in self.axes[t]}
+            for v in sorted(before - set(self.axes[step.out]) - self.partition.keys()):
                 # Any tensor that has the variable will do; one whose adjoint is needed anyway
                 # costs only the reading.
                 best: tuple[float, int] | None = None
-                stack = [t for t in (step.left, step.right) if t != NONE]
+                stack = self.operands(step)
                 while stack:
                     t = stack.pop()
                     if v not in self.axes[t]:
@@ -1012,8 +1385,7 @@ class _Builder:
                     if best is None or (cost, t) < best:
                         best = (cost, t)
                     if t in producer:
-                        made = producer[t]
-                        stack.extend(u for u in (made.left, made.right) if u != NONE)
+                        stack.extend(self.operands(producer[t]))
                 assert best is not None
                 self.reads.setdefault(best[1], []).append(v)
                 need(best[1])
@@ -1048,8 +1420,7 @@ class _Builder:
                 row += self.network.cardinalities[v]
             pending.append((t, True))
             if t in producer:
-                made = producer[t]
-                pending.extend((u, False) for u in (made.right, made.left) if u != NONE)
+                pending.extend((u, False) for u in reversed(self.operands(producer[t])))
         self.rows[self.root] = row
         self.row_count = row + self.network.cardinalities[self.root]
 
@@ -1081,12 +1452,15 @@ class _Builder:
             below[t] = reading.get(t, 0.0) + sum(own.get(u, 0.0) + below[u] for u in kids)
             saving[t] = sum(saving[u] for u in kids)
             columns = self.columns[t][1]
-            cells = math.prod(self.extents[a] for a in self.axes[t]) * columns
+            cells = columns * math.prod(self.extents[a] for a in self.kernel_axes(t))
             if t not in made or t == total or columns == 0 or cells > LARGEST_KERNEL:
                 continue
             span = self.span(t, target)
             cost = span + span * columns + TURN * span + 2 * STEP
             held = self.carriers(target) & set(self.axes[t])
+            if self.partition:
+                held = self.carrying(self.axes[t], target) - {target}
+                held &= self.partition.keys() | self.relay_variables
             if held and target != self.root:
                 cost += min(self.size((v,)) for v in held) * (columns + TURN) + STEP
             if below[t] - cost > saving[t]:
@@ -1099,11 +1473,21 @@ class _Builder:
             self.extents.append(columns)
             self.typical.append(float(columns))
             self.position[axis] = 1 << 30
-            kernels.append(Kernel(t, self.tensor((*self.axes[t], axis)), first, columns))
+            kernels.append(Kernel(t, self.tensor((*self.kernel_axes(t), axis)), first, columns))
+            if self.partition and self.family(t) not in (NONE, self.family(kernels[-1].table)):
+                self.map_between(self.family(kernels[-1].table), self.family(t))
         return kernels
+
+    def kernel_axes(self, t: int) -> tuple[int, ...]:
+        """Return the axes of a kernel but the last: it tells the targets where `t` has the root."""
+        if self.partition and self.family(t) != NONE:
+            return self.sort(self.carrying(self.axes[t], self.grain))
+        return self.axes[t]
 
     def distribute(self, target: int, total: int, kernels: list[Kernel]) -> Distribution:
         """Write the distribute pass that carries `target`."""
+        if self.partition:
+            return self.distribute_shared(target, total, kernels)
         steps: list[Contraction] = []
         owners: list[int] = []
         roles: list[int] = []
@@ -1213,6 +1597,165 @@ class _Builder:
             kernel_answers=tuple(kernel_answers[kernel.tensor] for kernel in kernels),
         )
 
+    def distribute_shared(self, target: int, total: int, kernels: list[Kernel]) -> Distribution:
+        """Write the distribute pass of a program with partitions.
+
+        A tensor of the collect pass is a function of the root's states that is the same within a
+        class; an adjoint is a sum over the states of a class. So a product of the two needs the
+        finer partition of both, and an adjoint may be summed to a coarser one at any time.
+        """
+        steps: list[Contraction] = []
+        owners: list[int] = []
+        roles: list[int] = []
+        readings: list[Reading] = []
+        reading_owners: list[int] = []
+        kernel_at = {kernel.tensor: kernel for kernel in kernels}
+        kernel_answers: dict[int, int] = {}
+        map_tensor = self.tensor((self.root, target))
+        partitions = self.partition.keys()
+        relays = {v for v, t in self.functions if t == target}
+
+        def write(left: int, right: int, out: Iterable[int], owner: int, role: int) -> int:
+            tensor = self.tensor(out)
+            steps.append(Contraction(tensor, left, right))
+            owners.append(owner)
+            roles.append(role)
+            return tensor
+
+        def change(t: int, to: int, owner: int, role: int) -> int:
+            """Copy or sum a tensor to another partition."""
+            have = self.family(t)
+            if have == to:
+                return t
+            finer = self.extents[to] > self.extents[have]
+            by = self.map_between(to, have) if finer else self.map_between(have, to)
+            return write(t, by, {a for a in self.axes[t] if a != have} | {to}, owner, role)
+
+        def emit(
+            left: int, right: int, keep: Iterable[int], wanted: int, owner: int, role: int
+        ) -> int:
+            """Contract to the axes in `keep`, and to the partition `wanted` (-1 for none)."""
+            present = [self.family(t) for t in (left, right) if t != NONE]
+            present = [a for a in present if a != NONE]
+            common = NONE
+            if present:
+                common = present[0] if len(present) == 1 else self.join(present[0], present[1])
+                if self.family(left) not in (NONE, common):
+                    raise AssertionError("a sum over a class cannot be taken apart")
+                if right != NONE and self.family(right) != NONE:
+                    right = change(right, common, owner, role)
+            have = set(self.axes[left]) | (set(self.axes[right]) if right != NONE else set())
+            out = {a for a in have if a in keep and a not in partitions}
+            if wanted == NONE:
+                return write(left, right, out, owner, role)
+            if common != NONE:
+                if have - {common} == out and right == NONE:
+                    return change(left, wanted, owner, role)
+                return change(
+                    write(left, right, out | {common}, owner, role), wanted, owner, role
+                )
+            relay = min(relays & have, key=lambda v: (self.extents[v], v))
+            carried = write(left, right, out | {relay}, owner, role)
+            return write(carried, self.map_of[relay, target], out | {target}, owner, role)
+
+        def told(axes: Iterable[int]) -> int:
+            """Return the partition that a tensor with these axes has beside a relay or without."""
+            axes = frozenset(axes)
+            own = axes & partitions
+            if not relays.isdisjoint(axes):
+                return min(own, default=NONE)
+            (found,) = self.meet(own | {self.grain})
+            return found
+
+        def answer_of(tensor: int, t: int, keep: set[int], role: int) -> int:
+            """Bring an answer from the partition it has to the target."""
+            if self.family(tensor) != NONE:
+                return change(tensor, target, t, role)
+            (relay,) = relays & set(self.axes[tensor])
+            return write(tensor, self.map_of[relay, target], keep | {target}, t, role)
+
+        adjoint: dict[int, int] = {total: NONE}
+        group_of = {group.message: g for g, group in enumerate(self.groups)}
+
+        def belief_at(t: int, role: int) -> int:
+            if adjoint[t] == NONE:
+                return t
+            axes = self.axes[t]
+            return emit(adjoint[t], t, axes, told(axes), t, role)
+
+        def against(table: int, belief: int, axis: int, t: int, role: int) -> int:
+            """Sum a stacked table or kernel against a belief; the answer tells the target."""
+            out = {axis}
+            shared = set(self.axes[table]) & set(self.axes[belief])
+            if self.family(belief) != NONE:
+                out.add(self.family(belief))
+            else:
+                out.add(min(relays & shared, key=lambda v: (self.extents[v], v)))
+            answer = write(table, belief, out, t, role)
+            return answer_of(answer, t, {axis}, role)
+
+        def read(t: int) -> None:
+            """Emit the answers that are read at collect-pass tensor `t`."""
+            if t in kernel_at:
+                kernel = kernel_at[t]
+                axis = self.axes[kernel.table][-1]
+                belief = belief_at(t, KERNEL)
+                kernel_answers[t] = against(kernel.table, belief, axis, t, KERNEL)
+            belief = NONE
+            if t in group_of:
+                group = self.groups[group_of[t]]
+                belief = belief_at(t, READ)
+                axis = self.axes[group.stacked][0 if group.narrow else -1]
+                answer = against(group.stacked, belief, axis, t, READ)
+                readings.append(Reading(answer, self.group_rows[group_of[t]], group=group_of[t]))
+                reading_owners.append(t)
+            for v in self.reads.get(t, ()):
+                wanted = NONE if v in relays else target
+                if belief != NONE:
+                    answer = emit(belief, NONE, {v}, wanted, t, READ)
+                elif adjoint[t] != NONE:
+                    answer = emit(adjoint[t], t, {v}, wanted, t, READ)
+                else:
+                    answer = emit(t, NONE, {v}, wanted, t, READ)
+                if v in relays:
+                    by = self.map_of[v, target]
+                    answer = write(answer, by, {v, target}, t, READ)
+                readings.append(Reading(answer, self.rows[v], variable=v))
+                reading_owners.append(t)
+
+        read(total)
+        for step in reversed(self.collect):
+            if step.out not in self.needed:
+                continue
+            above = adjoint[step.out]
+            tensors = self.operands(step)
+            for t in tensors:
+                if t not in self.needed:
+                    continue
+                others = [x for x in tensors if x != t]
+                wanted = told(self.axes[t])
+                if above != NONE:
+                    other = others[0] if others else NONE
+                    adjoint[t] = emit(above, other, self.axes[t], wanted, t, ADJOINT)
+                elif others:
+                    # At the top the other table itself is summed, over single states of the root.
+                    if self.family(others[0]) != self.root:
+                        raise AssertionError("the total is made of tables of the root")
+                    adjoint[t] = emit(others[0], NONE, self.axes[t], wanted, t, ADJOINT)
+                else:
+                    adjoint[t] = NONE
+                read(t)
+        return Distribution(
+            target=target,
+            map_tensor=map_tensor,
+            steps=tuple(steps),
+            owners=tuple(owners),
+            roles=tuple(roles),
+            readings=tuple(readings),
+            reading_owners=tuple(reading_owners),
+            kernel_answers=tuple(kernel_answers[kernel.tensor] for kernel in kernels),
+        )
+
     # -- everything ---------------------------------------------------------------------------
 
     def build(self, with_kernels: bool = False) -> Program:
@@ -1253,4 +1796,8 @@ class _Builder:
             leave=tuple(self.leave.get(t, NONE) for t in range(count)),
             kernels=tuple(kernels),
             relays=tuple(self.relays),
+            sharing=self.sharing,
+            axis_maps=tuple(self.axis_maps),
+            partitions=tuple(self.partition.items()),
+            usually_observed=self.usually_observed,
         )

@@ -1,0 +1,261 @@
+"""Slices of tables that are alike for several states of the root are kept once, and exactly."""
+
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from inference_networks import enumerate_joint, marginal, pair_marginal, random_evidence
+
+import epidural_dx as edx
+from epidural_dx.inference import Engine, Factor, Network, compile_network, mutual_information
+from epidural_dx.inference.plan import plan_sharing
+from epidural_dx.inference.sharing import alike, canonical, find_shared, numbered
+
+pytest.importorskip("numba")
+
+
+@pytest.fixture(autouse=True)
+def share_in_small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep programs with shared slices where tables are so small that they save nothing."""
+    monkeypatch.setattr("epidural_dx.inference.plan.WORTH_SHARING", np.inf)
+
+
+both = pytest.mark.parametrize("backend", ["numpy", "numba"])
+
+
+def grouped_network(rng: np.random.Generator, relay: bool, zeros: bool = False) -> Network:
+    """Root 0, target 1 that is a function of it, and tables that tell few of its states apart."""
+    k = int(rng.integers(4, 9))
+    group = np.sort(np.concatenate([np.arange(3), rng.integers(0, 3, size=k - 3)]))
+    rng.shuffle(group)
+
+    def columns(*shape: int) -> np.ndarray:
+        table = rng.dirichlet(np.ones(shape[-1]), size=shape[:-1])
+        if zeros:
+            table = table * (rng.random(table.shape) < 0.7) + 1e-9
+            table /= table.sum(-1, keepdims=True)
+        return table
+
+    def by_class(classes: np.ndarray, *shape: int) -> np.ndarray:
+        return columns(int(classes.max()) + 1, *shape)[classes]
+
+    finer = np.unique(group * 2 + (rng.random(k) < 0.4), return_inverse=True)[1]
+    coarse = rng.integers(0, 2, size=k)
+    coarse[:2] = [0, 1]
+    cards = [k, 3, 2, 3, 2, 3, 2, 2, 4]
+    factors = [
+        Factor((0,), rng.dirichlet(np.ones(k)), 0),
+        Factor((0, 1), np.eye(3)[group], 1),
+        Factor((2,), columns(2), 2),
+        Factor((2, 0, 3), np.swapaxes(by_class(coarse, 2, 3), 0, 1), 3),
+        Factor((0, 3, 4), by_class(finer, 3, 2), 4),
+        Factor((3, 5), columns(3, 3), 5),
+        Factor((0, 5, 6), by_class(group, 3, 2), 6),
+        Factor((0, 7), columns(k, 2), 7),
+    ]
+    if relay:
+        # Variable 8 tells the target: state s of it occurs with one group only.
+        allowed = np.array([0, 0, 1, 2])[None, :] == group[:, None]
+        table = columns(3, 4)[group] * allowed
+        factors.append(Factor((0, 8), table / table.sum(1, keepdims=True), 8))
+        factors.append(Factor((8, 0, 9), columns(4, 1, 2)[:, np.zeros(k, dtype=int)], 9))
+        cards.append(2)
+    else:
+        factors.append(Factor((0, 8), by_class(coarse, 4), 8))
+    for v in (2, 3, 5):
+        # A rate: the same ratios for all states of a class, another size for each state.
+        ratios = rng.random((2, cards[v]))
+        if zeros:
+            ratios[0, 0] = 0.0
+        factors.append(Factor((0, v), ratios[coarse] * rng.random((k, 1)) * 3))
+    return Network(tuple(cards), tuple(factors))
+
+
+def expect_enumeration(network: Network, engine: Engine, evidence: dict) -> None:
+    """Compare every answer about the target with brute force."""
+    full = enumerate_joint(network, evidence)
+    total = full.sum()
+    result = engine.run(evidence, target=1)
+    if total == 0:
+        assert not result.possible[0]
+        return
+    assert result.log_evidence[0] == pytest.approx(np.log(total), abs=1e-10)
+    for v in range(network.size):
+        joint = pair_marginal(full, (1,), v) / total
+        np.testing.assert_allclose(result.joints[v][0], joint, atol=1e-12)
+        np.testing.assert_allclose(
+            result.marginals[v][0], marginal(full, (v,)) / total, atol=1e-12
+        )
+        if np.count_nonzero(marginal(full, (v,))) > 1:
+            assert result.information[0, v] == pytest.approx(mutual_information(joint), abs=1e-12)
+    for want in ((), ("marginals",)):
+        about_root = engine.run(evidence, target=0, want=want)
+        np.testing.assert_allclose(
+            about_root.posterior[0], marginal(full, (0,)) / total, atol=1e-12
+        )
+
+
+@both
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**32 - 1), relay=st.booleans(), zeros=st.booleans())
+def test_shared_slices_change_no_answer(
+    backend: str, seed: int, relay: bool, zeros: bool
+) -> None:
+    """All answers equal brute force, with evidence on the root and the target too."""
+    rng = np.random.default_rng(seed)
+    network = grouped_network(rng, relay, zeros)
+    plan = compile_network(network, 0, 1, tries=3)
+    assert plan.programs[plan.shared_programs[1]].sharing
+    engine = Engine(plan, backend)
+    for _ in range(3):
+        expect_enumeration(network, engine, random_evidence(rng, network, 6))
+
+
+@both
+@pytest.mark.parametrize("relay", [False, True])
+def test_shared_slices_in_batches(backend: str, relay: bool) -> None:
+    """Batch = loop, whether or not some case has a hard observation of the root."""
+    rng = np.random.default_rng(9)
+    network = grouped_network(rng, relay)
+    engine = Engine(compile_network(network, 0, 1, tries=3), backend, chunk=7)
+    for observe_root in (False, True):
+        cases = [random_evidence(rng, network, 6) for _ in range(21)]
+        if not observe_root:
+            for case in cases:
+                case.pop(0, None)
+        batch = {}
+        for v in range(network.size):
+            rows = []
+            for case in cases:
+                value = case.get(v, np.ones(network.cardinalities[v]))
+                rows.append(
+                    np.eye(network.cardinalities[v])[value] if isinstance(value, int) else value
+                )
+            batch[v] = np.stack(rows)
+        together = engine.run(batch, target=1)
+        for row, case in enumerate(cases):
+            alone = engine.run(case, target=1)
+            assert alone.possible[0] == together.possible[row]
+            for v in range(network.size):
+                np.testing.assert_allclose(
+                    together.joints[v][row], alone.joints[v][0], atol=1e-12
+                )
+            np.testing.assert_allclose(together.information[row], alone.information[0], atol=1e-12)
+
+
+@both
+@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(seed=st.integers(0, 2**32 - 1), apart=st.booleans(), function=st.booleans())
+def test_draws_that_tell_more_states_apart_are_answered_exactly(
+    backend: str, seed: int, apart: bool, function: bool
+) -> None:
+    """A bank whose slices differ where the compiled ones agree gets a program that fits it."""
+    rng = np.random.default_rng(seed)
+    network = grouped_network(rng, relay=False)
+    plan = compile_network(network, 0, 1, tries=3)
+    engine = Engine(plan, backend, chunk=4)
+    draws = 9
+    tables = []
+    for number, factor in enumerate(network.factors):
+        table = factor.table
+        if factor.child == 1 and not function:
+            table = np.repeat((0.9 * table + 0.1 / 3)[None], draws, axis=0)
+        elif factor.child != 1 and number % 3:
+            # The same change of every column keeps what is alike; noise does not.
+            shape = table.shape if apart else table.shape[-1:]
+            table = table * rng.uniform(0.5, 1.5, size=(draws, *[1] * (table.ndim - len(shape)),
+                                                        *shape))
+            if factor.child is not None:
+                table = table / table.sum(axis=-1, keepdims=True)
+        tables.append(table)
+    bank = engine.bank(tables)
+    number = plan.shared_programs[1]
+    assert (bank.programs[number] is plan.programs[number]) == (not apart and function)
+    evidence = random_evidence(rng, network, 4)
+    together = engine.run(evidence, target=1, bank=pickle.loads(pickle.dumps(bank)))
+    for draw in range(draws):
+        alone = Network(
+            network.cardinalities,
+            tuple(
+                Factor(f.variables, t[draw] if t.ndim > f.table.ndim else t, f.child)
+                for f, t in zip(network.factors, tables, strict=True)
+            ),
+        )
+        full = enumerate_joint(alone, evidence)
+        assert (full.sum() > 0) == together.possible[0, draw]
+        if full.sum() == 0:
+            continue
+        for v in range(network.size):
+            np.testing.assert_allclose(
+                together.joints[v][0, draw], pair_marginal(full, (1,), v) / full.sum(), atol=1e-11
+            )
+
+
+def test_classes_are_found_by_equal_and_proportional_slices() -> None:
+    """Conditional tables share equal slices, potentials proportional ones, zeros included."""
+    root = Factor((0,), np.full(4, 0.25), 0)
+    child = Factor((0, 1), np.array([[0.2, 0.8], [0.4, 0.6], [0.2, 0.8], [0.1, 0.9]]), 1)
+    rate = Factor((1, 0), np.array([[1.0, 3.0, 0.0, 2.0], [2.0, 6.0, 0.0, 5.0]]))
+    network = Network((4, 2), (root, child, rate))
+    found = {one.factor: (one.classes, one.scaled) for one in find_shared(network, 0)}
+    assert found == {1: ((0, 1, 0, 2), False), 2: ((0, 0, 1, 2), True)}
+
+
+def test_rounding_does_not_part_a_class_and_differences_do() -> None:
+    """A class holds what differs by a few units in the last place, nothing else."""
+    row = np.array([0.1, 0.2, 0.7])
+    rows = np.stack([row, row * (1 + 2e-16), row * (1 + 1e-9), row])
+    assert alike(rows) == (0, 0, 1, 0)
+
+
+def test_numbering_extends_the_target() -> None:
+    """A partition that tells the target apart numbers its first classes as the target does."""
+    grain = (1, 1, 0, 2, 0)
+    finer = numbered(canonical([4, 5, 6, 7, 6]), grain)
+    assert finer == (1, 3, 0, 2, 0)
+    assert numbered((1, 0, 1, 0, 1), grain) == (0, 1, 0, 1, 0)
+
+
+def test_a_target_that_is_no_function_of_the_root_shares_nothing() -> None:
+    """Sharing rests on the target being a coarser root; otherwise one program answers all."""
+    rng = np.random.default_rng(0)
+    network = grouped_network(rng, relay=False)
+    assert plan_sharing(network, 0, 1)
+    assert not plan_sharing(network, 0, 7)
+    assert not plan_sharing(network, 0, 0)
+    assert compile_network(network, 0, 7, tries=3).shared_programs == (-1, -1)
+
+
+def test_sharing_that_saves_nothing_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second program has to be the cheaper one."""
+    network = grouped_network(np.random.default_rng(0), relay=False)
+    monkeypatch.setattr("epidural_dx.inference.plan.WORTH_SHARING", 0.0)
+    plan = compile_network(network, 0, 1, tries=3)
+    assert plan.shared_programs == (-1, -1) and len(plan.programs) == 1
+
+
+def test_on_the_real_network_sharing_changes_nothing(model: edx.Model) -> None:
+    """Patients of all kinds: the program with shared slices gives the answers of the other."""
+    plan = model.plan
+    cause = list(model.variables).index("lesion_cause")
+    number = plan.program_of(plan.target_index(cause))
+    assert plan.programs[number].sharing and plan.programs[number].kernels
+    assert plan.multiply_adds(cause) < 0.6 * plan.programs[0].multiply_adds(cause)
+    plain = Engine(replace(plan, shared_programs=()), "numpy")
+    engines = [Engine(plan, "numba"), Engine(plan, "numpy")]
+    rng = np.random.default_rng(2)
+    latent = [n for n, v in enumerate(model.variables.values()) if v.latent]
+    for count in (0, 0, 1, 2, 4, 8, 16, 32):
+        evidence = random_evidence(rng, plan.network, count)
+        for v in latent:
+            evidence.pop(v, None)
+        expected = plain.run(evidence, target=cause)
+        for engine in engines:
+            got = engine.run(evidence, target=cause)
+            assert got.possible[0] == expected.possible[0]
+            np.testing.assert_allclose(got.information, expected.information, atol=1e-12)
+            for v in range(plan.network.size):
+                np.testing.assert_allclose(got.joints[v], expected.joints[v], atol=1e-12)
