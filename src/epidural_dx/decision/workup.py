@@ -13,6 +13,7 @@ from epidural_dx.decision.gates import Admission, Gatekeeper
 from epidural_dx.decision.panels import EXACT_OUTCOMES, PanelCalculator
 from epidural_dx.decision.value import DecisionProblem
 from epidural_dx.errors import EvidenceError
+from epidural_dx.inference.network import FloatArray
 
 if TYPE_CHECKING:
     from epidural_dx.clinical.evidence import Evidence
@@ -155,6 +156,7 @@ class Workup:
             self.tables.open_variables(goal),
             panels,
             exact_outcomes=exact_outcomes,
+            singles=self._singles(goal, panels),
         )
         if self.calculator.prior.sum() == 0:
             model.run(self.evidence, want=())  # says which findings exclude each other
@@ -169,6 +171,20 @@ class Workup:
             hours_since_onset,
             end,
         )
+
+    def _singles(
+        self, goal: tuple[int, ...], panels: Sequence[Sequence[int]]
+    ) -> dict[int, FloatArray]:
+        """P(target, finding | evidence) of every open finding, if the engine knows the target."""
+        if goal not in self.model.plan.targets or self.tables.open_variables(goal) != goal:
+            return {}
+        result = self.model.engine.run(
+            self.model.arrays(self.evidence), target=goal, want=("joints",)
+        )
+        if not bool(result.possible[0]):
+            return {}
+        assert result.joints is not None
+        return {v: result.joints[v][0] for p in panels for v in p if v not in goal}
 
     def union(self, tests: Iterable[str]) -> tuple[int, ...]:
         """Return the open findings of several tests, each once."""
