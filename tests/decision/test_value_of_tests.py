@@ -306,9 +306,9 @@ def test_holes_and_errors_in_the_utilities_are_named(
 @pytest.mark.parametrize(
     ("file", "old", "new", "words"),
     [
-        ("tests.csv", ",10,0.85,", ",-10,0.85,", "negative"),
-        ("tests.csv", ",10,0.85,", ",cheap,0.85,", "not a number"),
-        ("tests.csv", "blood|marrow|tissue", "urine", "unknown sample 'urine'"),
+        ("tests.csv", ",10,,0.85,", ",-10,,0.85,", "line 7.*-10 is negative; allowed are numbers"),
+        ("tests.csv", ",10,,0.85,", ",cheap,,0.85,", "not a number"),
+        ("tests.csv", "marrow|tissue", "urine", "unknown sample 'urine'"),
         ("gates.csv", "needle_inr,ct_guided_biopsy", "needle_inr,ct_biopsy", "unknown test"),
         ("gates.csv", "inr,high,until_corrected", "inr,high,never", "never"),
         ("utilities.yaml", "floor_minutes: {value: 5,", "floor_minutes: {value: 50,", "range"),

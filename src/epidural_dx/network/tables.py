@@ -147,9 +147,7 @@ def ratio(base: Array, modifier: Array, reference: int, only: Sequence[int] | No
     return normalized(base[..., :, None, :] * factor[..., None, :, :])
 
 
-def weakened(
-    table: Array, kept: Array, done: Array, quiet: int, states: Sequence[int]
-) -> Array:
+def weakened(table: Array, kept: Array, done: Array, quiet: int, states: Sequence[int]) -> Array:
     r"""Let something done before a test take a share of its telling results away.
 
     With the share k that is left and the share q of patients in whom it was done,
