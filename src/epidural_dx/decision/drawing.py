@@ -187,6 +187,7 @@ def _action(choice: Choice) -> list[tuple[str, str, bool]]:
 
 
 def _percent(p: float) -> str:
+    # number and sign stay on one line
     return ("under 1 %" if 0 < p < 0.01 else f"{p:.0%}".replace("%", " %")).replace(" %", "\u00a0%")
 
 
