@@ -8,8 +8,8 @@ Patients are drawn from the model itself, so the model is right by construction:
 orders of tests, it says nothing about real patients. Each begins with age, sex, back pain and limb
 weakness. One test at a time is done, and shows what the drawn patient has, until the leading cause
 reaches 0.9, nothing that may be ordered is left, or twelve tests have been done. Operations are no
-tests here. Results are appended chunk by chunk: a run that was interrupted goes on where it stopped.
-Run it with PYTHONPATH=src.
+tests here. Results are appended chunk by chunk: an interrupted run goes on where it stopped. Run it
+with PYTHONPATH=src.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ GUIDELINE = (
     "ct_guided_biopsy",
     "aspirate_culture",
 )
-#: Orders, each with what it is called in the table. Two steps ahead are looked at in fewer patients.
+#: Orders, each with its name in the table. Two steps ahead are looked at in fewer patients.
 ORDERS = {
     "information": "bits about the cause",
     "information_per_cost": "bits per price, delay and harm",
@@ -142,7 +142,7 @@ class Study:
         )
 
     def open_tests(self, known: Key) -> list[str]:
-        """Tests that would still show something."""
+        """Return the tests that would still show something."""
         seen = {name for name, _ in known}
         return [
             t
@@ -161,7 +161,7 @@ class Study:
     def _best(
         self, workup: Workup, score: Callable[[str], float], enough: float
     ) -> tuple[str | None, bool]:
-        """The test with the highest score, and whether it is above what is enough to go on."""
+        """Return the test with the highest score, and whether it is enough to go on."""
         tests = [t for t in workup.panels if self.orderable(workup.gates, t)]
         if not tests:
             return None, False
@@ -292,7 +292,7 @@ class Study:
         }
 
     def utility(self, course: Course, known: Key) -> float:
-        """What the patient is left with, net of harm and price of the tests.
+        """Return what the patient is left with, net of harm and price of the tests.
 
         The best action that can be changed later is started at the door; when the work-up ends it
         is kept or replaced, whatever looks better then.
@@ -336,7 +336,7 @@ def read_courses(out: Path, stamp: Mapping[str, Any]) -> list[Course]:
         return []
     lines = out.read_text(encoding="utf-8").splitlines()
     if not lines or json.loads(lines[0]) != dict(stamp):
-        sys.exit(f"{out} belongs to another study (model, seed or patients differ): name a new file")
+        sys.exit(f"{out} belongs to another study (model, seed or patients): name a new file")
     found = []
     for line in lines[1:]:
         try:
@@ -374,7 +374,7 @@ def simulate(arguments: argparse.Namespace) -> None:
 
 
 def stamp_of(model: edx.Model, arguments: argparse.Namespace) -> dict[str, Any]:
-    """What a file of results belongs to."""
+    """Say what a file of results belongs to."""
     return {"digest": model.digest, "patients": arguments.patients, "seed": arguments.seed}
 
 
