@@ -89,7 +89,7 @@ def test_tests_by_value_show_their_gain(command: Command) -> None:
 
 
 def test_orders_and_limits_of_next_tests(command: Command) -> None:
-    """``--by`` takes hyphens; tests that are excluded or too slow are left out, also of the plan."""
+    """``--by`` takes hyphens; tests excluded or too slow are left out, of the plan too."""
     ran = command(
         *("next-tests", *AT_MRI, "--by", "information-per-cost", "--max-hours", "6"),
         *("--exclude", "history_review", "--plan", "--json"),
