@@ -188,10 +188,12 @@ def tests(name: str | None, *, as_json: bool, model_options: Mapping[str, Any]) 
     EpiduralDxError
         Unknown test, or a wrong file.
     """
+    from epidural_dx.decision.workup import check_decision_files
     from epidural_dx.literature.rows import read_table
     from epidural_dx.store import data_folder
 
     model = open_model(**model_options)
+    check_decision_files(model)
     path = data_folder("priors", model_options["priors"]) / "tests.csv"
     details = {
         row["test"]: row

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from epidural_dx.cli.inputs import open_case, open_model, stage_evidence, with_case_scenario
 from epidural_dx.cli.output import indented, make_console, print_json, text, waiting
 from epidural_dx.cli.showing import print_tests, print_warnings, stage_line
+from epidural_dx.cli.writing import PICTURES, check_place
 from epidural_dx.errors import EvidenceError
 
 #: Tests that tell less than this are only named.
@@ -21,6 +23,11 @@ def run(
     *,
     target: tuple[str, ...],
     by: str,
+    exclude: tuple[str, ...],
+    max_hours: float | None,
+    hours_since_onset: float | None,
+    with_plan: bool,
+    plot: Path | None,
     as_json: bool,
     model_options: Mapping[str, Any],
 ) -> None:
@@ -31,16 +38,39 @@ def run(
     EpiduralDxError
         Bad input.
     """
-    from epidural_dx.decision.ranking import rank_tests
+    from epidural_dx.cli import planning
+    from epidural_dx.clinical.spelling import nearest
+    from epidural_dx.decision.ranking import ORDERS, rank_tests
     from epidural_dx.model import DEFAULT_TARGET
 
+    by = by.replace("-", "_")
+    if by not in ORDERS:
+        raise EvidenceError(
+            f"--by {by!r} is unknown", allowed=ORDERS, nearest=nearest(by, ORDERS, 1)
+        )
+    if plot is not None:
+        check_place(plot, tuple(PICTURES))
+        with_plan = True
     case = open_case(name)
     model = open_model(**with_case_scenario(model_options, case))
     last = stage_evidence(model, case, settings, stage)[-1]
     targets = tuple(_variable(model, t) for t in target) or DEFAULT_TARGET
     answer = model.diagnose(last.evidence, where=case.where(last.name) if last.name else None)
+    options: dict[str, Any] = {
+        "exclude": exclude,
+        "max_hours": max_hours,
+        "hours_since_onset": hours_since_onset,
+    }
     with waiting("Ranking the tests"):
-        ranked = [test.as_dict() for test in rank_tests(model, last.evidence, targets, by)]
+        ranked = [
+            test.as_dict() for test in rank_tests(model, last.evidence, targets, by, **options)
+        ]
+    planned = None
+    if with_plan:
+        aim = "value" if by == "value" else "information"
+        planned = planning.look_ahead(model, last.evidence, by=aim, **options)
+        if plot is not None:
+            planning.draw(planned[0], plot)
     if as_json:
         print_json(
             {
@@ -55,6 +85,11 @@ def run(
                 "target": list(targets),
                 "by": by,
                 "next_tests": ranked,
+                **(
+                    {"plan": {**planned[0].as_dict(), "stopping": planned[1].as_dict()}}
+                    if planned
+                    else {}
+                ),
                 "warnings": [warning.as_dict() for warning in answer.warnings],
             }
         )
@@ -82,6 +117,10 @@ def run(
     if silent and telling:
         console.print(indented(text(f"below {NEGLIGIBLE} bits: {', '.join(silent)}", "dim")))
         console.print()
+    if planned is not None:
+        planning.print_plan(console, *planned)
+        if plot is not None:
+            console.print(text(f"{plot}: the plan as a picture"))
     print_warnings(console, answer)
 
 
