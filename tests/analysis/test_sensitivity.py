@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from parameter_cases import asked, rebuilt_whole, sentinel, varied
 
+from epidural_dx.analysis.plots import plot_curve, plot_shares, plot_tornado, plot_two_way
 from epidural_dx.analysis.response import table_map
 from epidural_dx.analysis.sensitivity import (
     OneWay,
     evidence_sensitivity,
     one_way,
-    plot_tornado,
     tornado,
     two_way,
 )
