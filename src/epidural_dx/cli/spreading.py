@@ -24,6 +24,7 @@ from epidural_dx.cli.writing import check_place, written_whole
 from epidural_dx.errors import EvidenceError
 
 if TYPE_CHECKING:
+    import pandas as pd
     from rich.console import Console
 
     from epidural_dx.clinical.evidence import Evidence
@@ -48,9 +49,11 @@ def run(
     *,
     draws: int,
     seed: int,
+    quasi_random: bool,
     with_tests: bool,
     out: Path | None,
     as_json: bool,
+    as_csv: bool,
     model_options: Mapping[str, Any],
 ) -> None:
     """Print the spread of the posterior of every cause; write the draws if asked to.
@@ -60,9 +63,11 @@ def run(
     EpiduralDxError
         Bad input, draws or a seed outside their range, or a file that cannot be written.
     """
-    from epidural_dx.analysis.uncertainty import posterior_draws
+    from epidural_dx.analysis.uncertainty import decision_table, decision_values, posterior_draws
 
     check_draws(draws, seed, 2)
+    if as_json and as_csv:
+        raise EvidenceError("--json and --csv exclude each other")
     if out is not None:
         check_place(out, ENDINGS)
     case = open_case(name)
@@ -71,8 +76,12 @@ def run(
     last = stage_evidence(model, case, settings, stage)[-1]
     answer = model.diagnose(last.evidence, where=case.where(last.name) if last.name else None)
     with waiting(f"Drawing every figure {draws} times (once for every change of the files)"):
-        of_causes = posterior_draws(model, last.evidence, draws=draws, seed=seed)
-        of_mechanisms = posterior_draws(model, last.evidence, "etiology", draws=draws, seed=seed)
+        of_causes, of_mechanisms = (
+            posterior_draws(
+                model, last.evidence, v, draws=draws, seed=seed, quasi_random=quasi_random
+            )
+            for v in ("lesion_cause", "etiology")
+        )
     causes = _summary("cause", model.causes, dict(answer.ranked_causes()), of_causes)
     mechanisms = _summary(
         "name",
@@ -80,13 +89,22 @@ def run(
         {n: p for n, _, _, p in answer.ranked_etiology()},
         of_mechanisms,
     )
+    choices = decision_values(
+        model, last.evidence, draws=draws, seed=seed, quasi_random=quasi_random
+    )
+    decision = _rows(decision_table(choices))
     tests = None
     if with_tests:
         with waiting("Ranking the tests under the draws (up to a minute)"):
             tests = _test_ranks(model, last.evidence, seed)
     if out is not None:
         with waiting(f"Writing {out}"):
-            _write(out, model, last.evidence, of_causes, of_mechanisms, draws, seed)
+            _write(out, model, last.evidence, of_causes, of_mechanisms, draws, seed, quasi_random)
+    if as_csv:
+        import pandas as pd
+
+        print(pd.DataFrame(causes).to_csv(index=False), end="")
+        return
     if as_json:
         print_json(
             {
@@ -100,8 +118,10 @@ def run(
                 "stage": last.name,
                 "draws": len(of_causes),
                 "seed": seed,
+                "quasi_random": quasi_random,
                 "causes": causes,
                 "etiology": mechanisms,
+                "decision": decision,
                 "tests": tests,
                 "file": None if out is None else str(out),
                 "warnings": [warning.as_dict() for warning in answer.warnings],
@@ -113,6 +133,7 @@ def run(
     console.print(stage_line(last))
     console.print()
     _print_causes(console, causes, len(of_causes))
+    _print_decision(console, decision)
     if tests is not None:
         _print_tests(console, tests)
     if out is not None:
@@ -160,27 +181,17 @@ def _summary(
 
 def _test_ranks(model: Model, evidence: Evidence, seed: int) -> list[dict[str, Any]]:
     """Return how often each of the most telling tests is the first, best first."""
-    from epidural_dx.analysis.uncertainty import interval, ranking_draws
+    from epidural_dx.analysis.uncertainty import ranking_draws, ranking_table
     from epidural_dx.decision.ranking import rank_tests
 
     names = [t.test for t in rank_tests(model, evidence, "lesion_cause")[:RANKED]]
     if not names:
         return []
-    frame = ranking_draws(model, evidence, names, seed=seed)
-    first = frame.idxmax(axis=1)
-    lower, upper = interval(frame.to_numpy())
-    rows = [
-        {
-            "test": name,
-            "first": float((first == name).mean()),
-            "bits_mean": float(frame[name].mean()),
-            "bits_lower": float(lower[i]),
-            "bits_upper": float(upper[i]),
-            "draws": len(frame),
-        }
-        for i, name in enumerate(names)
-    ]
-    return sorted(rows, key=lambda row: -float(str(row["first"])))
+    return _rows(ranking_table(ranking_draws(model, evidence, names, seed=seed)))
+
+
+def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(k): v for k, v in row.items()} for row in frame.to_dict(orient="records")]
 
 
 def _write(
@@ -191,12 +202,15 @@ def _write(
     of_mechanisms: Any,
     draws: int,
     seed: int,
+    quasi_random: bool,
 ) -> None:
     if out.suffix.lower() == ".nc":
         from epidural_dx.analysis.uncertainty import to_datatree
 
         chains = next(c for c in CHAINS if draws % c == 0)
-        tree: Any = to_datatree(model, evidence, draws=draws, seed=seed, chains=chains)
+        tree: Any = to_datatree(
+            model, evidence, draws=draws, seed=seed, chains=chains, quasi_random=quasi_random
+        )
         with written_whole(out) as temporary:
             tree.to_netcdf(str(temporary), engine="h5netcdf")
         return
@@ -256,6 +270,41 @@ def _print_causes(console: Console, rows: Sequence[Mapping[str, Any]], draws: in
 def _limit(probability: float) -> str:
     shown = 100 * probability
     return f"{shown:.0f}" if shown >= 9.95 or shown < 0.05 else f"{shown:.1f}"
+
+
+def _print_decision(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print the options of each choice that are the best somewhere."""
+    table = make_table(
+        "Action with the largest expected utility",
+        "choice",
+        "option",
+        "best in",
+        "lost if wrong",
+        right=(2, 3),
+    )
+    last = ""
+    for row in rows:
+        leads = row["choice"] != last
+        if leads or row["best_in"] > 0:
+            table.add_row(
+                text(row["choice"].replace("_", " ") if leads else ""),
+                text(row["option"], "bold" if leads else ""),
+                text(percent(row["best_in"]) if row["best_in"] else "never"),
+                text(f"{row['regret']:.3f}"),
+            )
+        last = row["choice"]
+    console.print(indented(table))
+    console.print(
+        indented(
+            text(
+                "Best in: share of the draws in which the option has the largest expected utility. "
+                "Lost if wrong: mean utility lost against the best option of each draw; utilities "
+                "run from 0 to 1 (priors/utilities.yaml).",
+                "dim",
+            )
+        )
+    )
+    console.print()
 
 
 def _print_tests(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +29,7 @@ from epidural_dx.errors import EvidenceError
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
     from rich.console import Console
 
     from epidural_dx.analysis.parameters import Parameter
@@ -40,8 +43,12 @@ ENDINGS = (".png", ".svg", ".pdf")
 ROWS, MOST_ROWS = 10, 50
 #: Values of one parameter that are shown, and of each of two.
 POINTS, GRID = 9, 7
+#: Values of each of two on a drawing.
+PLOT_GRID = 21
 #: Findings and shares that people are shown.
 MOST_FINDINGS, MOST_SHARES = 6, 8
+#: Groups or sources that total indices are drawn for.
+TOTALS = 5
 #: Results of a finding that are less likely than this, given the rest, overturn nothing in earnest.
 BELIEVABLE = 0.01
 
@@ -54,6 +61,8 @@ def run(
     parameter: str | None,
     pair: tuple[str, str] | None,
     by: str | None,
+    ranking: bool,
+    total: bool,
     cause: str | None,
     top: int,
     draws: int,
@@ -63,7 +72,7 @@ def run(
     as_csv: bool,
     model_options: Mapping[str, Any],
 ) -> None:
-    """Print what the probability of a cause hangs on.
+    """Print what the probability of a cause, or the order of the tests, hangs on.
 
     Raises
     ------
@@ -72,7 +81,7 @@ def run(
     """
     from epidural_dx.clinical.spelling import nearest
 
-    _check_options(parameter, pair, by, top, draws, seed, plot, as_json, as_csv)
+    _check_options(parameter, pair, by, ranking, total, top, draws, seed, plot, as_json, as_csv)
     case = open_case(name)
     model = open_model(**with_case_scenario(model_options, case))
     if cause is not None and cause not in model.causes:
@@ -89,14 +98,16 @@ def run(
     elif pair is not None:
         first, second = (_known(model, "--two-way", p) for p in pair)
         found = _two(model, last.evidence, of, first, second)
+    elif ranking:
+        found = _ranking(model, last.evidence, by or "source", draws, seed)
     else:
-        found = _overview(
-            model, last.evidence, of, by, top, draws, seed, only=as_csv and (by is not None, plot)
-        )
+        # CSV and drawings are of one table: the bars, or with --by the shares
+        only = None if not as_csv else ("tornado" if by is None else "shares")
+        found = _overview(model, last.evidence, of, by, total, top, draws, seed, only=only)
     if plot is not None:
-        _draw(plot, found["frame"])
+        _draw(plot, found)
     if as_csv:
-        print(found["frame" if by is None else "shares_frame"].to_csv(index=False), end="")
+        print(found.frame.to_csv(index=False), end="")
         return
     document = {
         "model": {
@@ -110,7 +121,7 @@ def run(
         "cause": of,
         "probability": dict(answer.ranked_causes())[of],
         "leader": answer.ranked_causes()[0][0],
-        **{key: value for key, value in found.items() if not key.endswith("frame")},
+        **found.document,
         "file": None if plot is None else str(plot),
         "warnings": [warning.as_dict() for warning in answer.warnings],
     }
@@ -125,20 +136,35 @@ def run(
         _print_one(console, document)
     elif pair is not None:
         _print_two(console, document)
+    elif ranking:
+        _print_ranking(console, document)
     else:
         _print_tornado(console, document)
         _print_findings(console, document)
         _print_shares(console, document)
     if plot is not None:
-        console.print(text(f"{plot}: the bars above as a drawing"))
+        console.print(text(f"{plot}: {found.what} as a drawing"))
         console.print()
     print_warnings(console, answer)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What one way of asking gives: for JSON, for CSV, and as a drawing."""
+
+    document: dict[str, Any]
+    frame: pd.DataFrame
+    what: str
+    draw: Callable[[Axes], object]
+    inches: tuple[float, float]
 
 
 def _check_options(
     parameter: str | None,
     pair: tuple[str, str] | None,
     by: str | None,
+    ranking: bool,
+    total: bool,
     top: int,
     draws: int,
     seed: int,
@@ -150,16 +176,15 @@ def _check_options(
     from epidural_dx.analysis.parameters import LEVELS
     from epidural_dx.clinical.spelling import nearest
 
-    given = {
-        "--parameter": parameter is not None,
-        "--two-way": pair is not None,
-        "--by": by is not None,
-    }
-    chosen = [option for option, is_given in given.items() if is_given]
+    single = {"--parameter": parameter is not None, "--two-way": pair is not None}
+    shares = {"--by": by is not None, "--ranking": ranking, "--total": total}
+    chosen = [option for option, given in single.items() if given]
+    if chosen:
+        chosen += [option for option, given in shares.items() if given]
+    elif ranking and total:
+        chosen = ["--ranking", "--total"]
     if len(chosen) > 1:
         raise EvidenceError(f"{' and '.join(chosen)} ask for different tables: give one of them")
-    if plot is not None and (parameter is not None or pair is not None):
-        raise EvidenceError(f"--plot draws the bars of all figures, not {chosen[0]}")
     if as_json and as_csv:
         raise EvidenceError("--json and --csv exclude each other")
     if by is not None and by not in LEVELS:
@@ -210,51 +235,95 @@ def _overview(
     evidence: Evidence,
     cause: str,
     by: str | None,
+    total: bool,
     top: int,
     draws: int,
     seed: int,
     *,
-    only: Any,
-) -> dict[str, Any]:
-    """Return the tornado, the findings and the shares; with `only` the one table for CSV."""
+    only: str | None,
+) -> _Found:
+    """Return the tornado, the findings and the shares, or `only` one of the tables for CSV."""
     from epidural_dx.analysis.attribution import attribute
+    from epidural_dx.analysis.plots import plot_shares, plot_tornado
     from epidural_dx.analysis.sensitivity import evidence_sensitivity, tornado
 
     functions = _functions(model, evidence)
-    found: dict[str, Any] = {}
-    shares_only = bool(only) and only[0]
-    if not shares_only or only[1] is not None:
+    document: dict[str, Any] = {}
+    bars = shares = None
+    if only != "shares":
         with waiting("Moving the figures"):
-            frame = tornado(model, evidence, cause, top=top, functions=functions)
+            bars = tornado(model, evidence, cause, top=top, functions=functions)
             kinds = {p.name: p.kind for p in functions.parameters}
-            below, above = _overturning(functions, list(frame["parameter"]))
-            frame["overturned_below"], frame["overturned_above"] = below, above
-            frame.insert(1, "kind", [kinds[name] for name in frame["parameter"]])
-        found["frame"] = frame
-        found["tornado"] = _records(frame)
-    if not only:
+            below, above = _overturning(functions, list(bars["parameter"]))
+            bars["overturned_below"], bars["overturned_above"] = below, above
+            bars.insert(1, "kind", [kinds[name] for name in bars["parameter"]])
+        document["tornado"] = records(bars)
+    if only is None:
         with waiting("Exchanging the findings"):
-            found["findings"] = _records(evidence_sensitivity(model, evidence, cause))
-    if not only or shares_only:
+            document["findings"] = records(evidence_sensitivity(model, evidence, cause))
+    if only != "tornado":
+        level = by or "source"
         with waiting(f"Drawing every figure {draws} times (once for every change of the files)"):
             shares = attribute(
-                model,
-                evidence,
-                cause,
-                by=by or "source",
-                draws=draws,
-                seed=seed,
-                functions=functions,
+                model, evidence, cause, by=level, draws=draws, seed=seed, functions=functions
             )
-        found["shares_frame"] = shares
-        found["shares"] = {
-            "by": by or "source",
-            "draws": draws,
-            "sd": float(shares.attrs["sd"]),
-            "explained": float(shares.attrs["explained"]),
-            "rows": _records(shares),
-        }
-    return found
+        if total:
+            with waiting("Drawing anew for the total indices"):
+                shares = _with_totals(model, evidence, cause, level, seed, shares)
+        document["shares"] = _shares_document(shares, level, draws)
+    if shares is not None and (by is not None or bars is None):
+        return _shares_found(document, shares, plot_shares)
+    assert bars is not None
+    height = 0.42 * len(bars) + 1.3
+    return _Found(document, bars, "the bars", partial(plot_tornado, bars), (11, height))
+
+
+def _shares_found(document: dict[str, Any], shares: pd.DataFrame, draw: Any) -> _Found:
+    return _Found(document, shares, "the shares", partial(draw, shares, top=MOST_SHARES), (9, 4.5))
+
+
+def _shares_document(shares: pd.DataFrame, by: str, draws: int) -> dict[str, Any]:
+    return {
+        "by": by,
+        "draws": draws,
+        "sd": float(shares.attrs["sd"]),
+        "explained": float(shares.attrs["explained"]),
+        "rows": records(shares),
+    }
+
+
+def _with_totals(
+    model: Model, evidence: Evidence, cause: str, by: str, seed: int, shares: pd.DataFrame
+) -> pd.DataFrame:
+    """Add the total indices of the largest shares; the others have none."""
+    from epidural_dx.analysis.attribution import total_indices
+
+    names = list(shares["name"].head(TOTALS))
+    totals = total_indices(model, evidence, names, cause, by=by, seed=seed).set_index("name")
+    attrs = shares.attrs
+    for column in ("total", "total_error"):
+        shares[column] = shares["name"].map(totals[column])
+    shares.attrs = attrs
+    return shares
+
+
+def _ranking(model: Model, evidence: Evidence, by: str, draws: int, seed: int) -> _Found:
+    """Return what the order of the two most telling tests hangs on."""
+    from epidural_dx.analysis.attribution import attribute_ranking
+    from epidural_dx.analysis.plots import plot_shares
+
+    with waiting("Ranking the tests under the draws (up to a minute)"):
+        shares = attribute_ranking(model, evidence, by=by, draws=draws, seed=seed)
+    document = {
+        "ranking": {
+            "tests": list(shares.attrs["tests"]),
+            "first": shares.attrs["first"],
+            "margin_bits": shares.attrs["mean"],
+            "sd_bits": shares.attrs["sd"],
+        },
+        "shares": _shares_document(shares, by, draws),
+    }
+    return _shares_found(document, shares, plot_shares)
 
 
 def _overturning(functions: OneWay, names: Sequence[str]) -> tuple[list[float], list[float]]:
@@ -274,7 +343,7 @@ def _overturning(functions: OneWay, names: Sequence[str]) -> tuple[list[float], 
     return below, above
 
 
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows as plain data; what is no number becomes null."""
     return [
         {str(key): _plain(value) for key, value in row.items()}
@@ -288,11 +357,12 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
-def _one(model: Model, evidence: Evidence, cause: str, parameter: Parameter) -> dict[str, Any]:
+def _one(model: Model, evidence: Evidence, cause: str, parameter: Parameter) -> _Found:
     """Return everything about one figure."""
     import pandas as pd
 
     from epidural_dx.analysis.parameters import source_shares
+    from epidural_dx.analysis.plots import plot_curve
 
     functions = _functions(model, evidence)
     i = [p.name for p in functions.parameters].index(parameter.name)
@@ -311,7 +381,7 @@ def _one(model: Model, evidence: Evidence, cause: str, parameter: Parameter) -> 
         }
     )
     sources = model.literature.sources
-    return {
+    document = {
         "parameter": {
             "name": parameter.name,
             "kind": parameter.kind,
@@ -332,37 +402,43 @@ def _one(model: Model, evidence: Evidence, cause: str, parameter: Parameter) -> 
                 )
             ],
         },
-        "curve": _records(frame),
-        "frame": frame,
+        "curve": records(frame),
     }
+    draw = partial(plot_curve, functions, parameter.name)
+    return _Found(document, frame, "the curve", draw, (8, 4.5))
 
 
 def _two(
     model: Model, evidence: Evidence, cause: str, first: Parameter, second: Parameter
-) -> dict[str, Any]:
+) -> _Found:
     """Return the probability over a grid of two figures."""
+    from epidural_dx.analysis.plots import plot_two_way
     from epidural_dx.analysis.sensitivity import two_way
 
     with waiting("Moving both figures"):
         frame = two_way(model, evidence, first.name, second.name, hypothesis=cause, points=GRID)
-    return {
+    document = {
         "first": {"name": first.name, "kind": first.kind, "value": first.value},
         "second": {"name": second.name, "kind": second.kind, "value": second.value},
-        "grid": _records(frame),
-        "frame": frame,
+        "grid": records(frame),
     }
 
+    def draw(ax: Axes) -> None:
+        """Draw on a finer grid than people are shown, for smooth lines."""
+        fine = two_way(model, evidence, first.name, second.name, hypothesis=cause, points=PLOT_GRID)
+        plot_two_way(fine, ax)
 
-def _draw(out: Path, frame: pd.DataFrame) -> None:
-    """Write the tornado as a drawing, the same bytes for the same table."""
+    return _Found(document, frame, "the grid", draw, (8, 5))
+
+
+def _draw(out: Path, found: _Found) -> None:
+    """Write a drawing, the same bytes for the same table."""
     import matplotlib
     from matplotlib.figure import Figure
 
-    from epidural_dx.analysis.sensitivity import plot_tornado
-
     matplotlib.use("Agg")
-    figure = Figure(figsize=(11, 0.42 * len(frame) + 1.3), layout="constrained")
-    plot_tornado(frame, figure.subplots())
+    figure = Figure(figsize=found.inches, layout="constrained")
+    found.draw(figure.subplots())
     kind = out.suffix.lower().removeprefix(".")
     undated: dict[str, dict[str, Any]] = {
         "png": {},
@@ -505,43 +581,72 @@ def _print_findings(console: Console, document: Mapping[str, Any]) -> None:
     console.print()
 
 
+def _print_ranking(console: Console, document: Mapping[str, Any]) -> None:
+    found, shares = document["ranking"], document["shares"]
+    tests = found["tests"]
+    margin = f"{found['margin_bits']:.2f} ± {found['sd_bits']:.2f} bits"
+    if len(tests) == 2:
+        console.print(
+            text(
+                f"{tests[0]} tells more about the cause than {tests[1]} in "
+                f"{percent(found['first']) if found['first'] else 'none'} of {shares['draws']} "
+                f"draws of every figure (by {margin})."
+            )
+        )
+    else:
+        console.print(text(f"{tests[0]} is the only test left: {margin} about the cause."))
+    console.print()
+    of = f"the lead of {tests[0]} over {tests[1]}" if len(tests) == 2 else tests[0]
+    _print_shares_of(console, shares, of, f"{found['sd_bits']:.2f} bits")
+
+
 def _print_shares(console: Console, document: Mapping[str, Any]) -> None:
     shares = document["shares"]
+    spread = f"{100 * shares['sd']:.0f} points"
+    _print_shares_of(console, shares, document["cause"], spread)
+
+
+def _print_shares_of(console: Console, shares: Mapping[str, Any], of: str, spread: str) -> None:
     by = shares["by"]
-    width = 16 if console.width >= 100 else 8
     rows = [r for r in shares["rows"] if r["share"] is not None and r["share"] > 0][:MOST_SHARES]
+    totals = any(r.get("total") is not None for r in rows)
+    width = 16 if console.width >= 100 and not totals else 8
     largest = max((r["share"] for r in rows), default=1.0)
+    extra = ("total", "±") if totals else ()
     table = make_table(
-        f"Where the uncertainty of {document['cause']} comes from, by {by}",
+        f"Where the uncertainty of {of} comes from, by {by}",
         by,
         "share",
         "±",
         "",
+        *extra,
         "figures",
-        right=(1, 2, 4),
+        right=(1, 2, *range(4, 5 + len(extra))),
     )
     for row in rows:
-        table.add_row(
+        cells = [
             text(row.get("citation") or row["name"]),
             text(percent(row["share"])),
             text(f"{100 * row['error']:.1f}"),
             text(bar(row["share"] / largest, width, console.encoding), "cyan"),
-            text(f"{row['parameters']:,}"),
-        )
+        ]
+        if totals:
+            has = row["total"] is not None
+            cells.append(text(percent(max(row["total"], 0.0)) if has else "–"))
+            cells.append(text(f"{100 * row['total_error']:.1f}" if has else "–"))
+        table.add_row(*cells, text(f"{row['parameters']:,}"))
     table.columns[3].no_wrap = True
     table.columns[3].min_width = width
     console.print(indented(table))
-    console.print(
-        indented(
-            text(
-                f"Share of the variance over {shares['draws']} draws (standard deviation "
-                f"{100 * shares['sd']:.0f} points), ± standard error. Single figures make "
-                f"{percent(min(max(shares['explained'], 0.0), 1.0))} of it, figures acting "
-                "together the rest.",
-                "dim",
-            )
-        )
+    note = (
+        f"Share of the variance over {shares['draws']} draws (standard deviation {spread}), "
+        "± standard error. Single figures make "
+        f"{percent(min(max(shares['explained'], 0.0), 1.0))} of it one by one, figures acting "
+        "together most of the rest."
     )
+    if totals:
+        note += " Total: with everything in which it acts together with others."
+    console.print(indented(text(note, "dim")))
     console.print()
 
 
