@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from epidural_dx.analysis.explanation import UNEXPECTED
 from epidural_dx.analysis.scores import (
     Array,
     CalibrationBin,
@@ -52,6 +53,12 @@ class SelfConsistency:
         Mean posterior over patients and base rates; equal up to chance.
     conflicting : float
         Share of patients whose findings conflict by more than `CONFLICT` bits.
+    unexpected : float
+        Share with a finding that the others did not let expect
+        (`explanation.unexplained_findings`).
+    unexplained : float
+        Share whose findings every cause explains worse than chance does
+        (`explanation.surprise`).
     """
 
     patients: int
@@ -66,6 +73,8 @@ class SelfConsistency:
     mean_posterior: Array
     prior: Array
     conflicting: float
+    unexpected: float
+    unexplained: float
 
 
 def draw_patients(model: Model, patients: int, seed: int = 1) -> dict[str, NDArray[np.int64]]:
@@ -163,7 +172,25 @@ def self_consistency(
     for i, name in enumerate(open_to_view):
         alone = np.log(np.maximum(model.base_marginals[name], 1e-300))[drawn[name]]
         apart += np.where(shown[:, i], alone, 0.0)
-    bits = (apart - (result.log_evidence - nothing)) / np.log(2)
+    together = result.log_evidence - nothing
+    bits = (apart - together) / np.log(2)
+    prior = np.asarray(model.base_marginals["lesion_cause"])
+    under = together[:, None] + np.log(np.maximum(posterior, 1e-300) / prior)
+    unexpected = np.zeros(patients, dtype=np.bool_)
+    looked_at = [
+        i for i, name in enumerate(open_to_view)
+        if model.variables[name].group not in ("patient", "history")
+    ]
+    for place in range(findings):
+        # the finding at this place among each patient's own is taken away
+        column = np.argsort(~shown, axis=1, kind="stable")[:, place]
+        rest = {
+            model.position(name): np.where(shown[:, i] & (column != i), drawn[name], -1)
+            for i, name in enumerate(open_to_view)
+        }
+        without = model.engine.run(rest, want=()).log_evidence
+        chance = np.exp(result.log_evidence - without)
+        unexpected |= (chance < UNEXPECTED) & np.isin(column, looked_at)
     return SelfConsistency(
         patients=patients,
         findings=findings,
@@ -177,6 +204,8 @@ def self_consistency(
         calibration_error=calibration_error(confidence, correct, bins),
         calibration=calibration_table(confidence, correct, bins),
         mean_posterior=posterior.mean(axis=0),
-        prior=np.asarray(model.base_marginals["lesion_cause"]),
+        prior=prior,
         conflicting=float((bits > CONFLICT).mean()),
+        unexpected=float(unexpected.mean()),
+        unexplained=float((apart > under.max(axis=1)).mean()),
     )

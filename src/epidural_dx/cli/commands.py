@@ -194,6 +194,29 @@ def plan(
 @app.command()
 def explain(
     case: Case,
+    cause: Annotated[
+        str | None,
+        typer.Option(
+            "--cause", metavar="NAME", help="Explain this cause.  [default: the leading one]"
+        ),
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against", metavar="NAME", help="Compare with this one.  [default: the next one]"
+        ),
+    ] = None,
+    table: Annotated[
+        bool, typer.Option("--table", help="A row per finding instead of the letter.")
+    ] = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            "--plot",
+            metavar="FILE",
+            help="Also draw the log odds and the ways of the findings: .png, .svg or .pdf.",
+        ),
+    ] = None,
     set: Set = None,
     stage: Stage = None,
     scenario: Scenario = None,
@@ -202,13 +225,17 @@ def explain(
     networks: Networks = None,
     priors: Priors = None,
 ) -> None:
-    """Show how much every finding speaks for or against the leading cause."""
+    """Explain the answer: what speaks for and against, through what, and what would change it."""
     from epidural_dx.cli import explaining
 
     explaining.run(
         case,
         set or (),
         stage,
+        cause=cause,
+        against=against,
+        table=table,
+        plot=plot,
         as_json=json,
         model_options=_model(networks, priors, scenario, cause_mix),
     )
