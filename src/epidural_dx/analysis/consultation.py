@@ -32,7 +32,6 @@ from epidural_dx.analysis.explanation import (
     unexplained_findings,
 )
 from epidural_dx.analysis.paths import Path, Reasons, paths
-from epidural_dx.analysis.simulation import CONFLICT
 from epidural_dx.analysis.wording import (
     alternatives,
     cause_words,
@@ -45,6 +44,7 @@ from epidural_dx.analysis.wording import (
     sentence,
     state_words,
 )
+from epidural_dx.answer import CONFLICT
 from epidural_dx.errors import EvidenceError
 
 if TYPE_CHECKING:

@@ -385,6 +385,22 @@ def validate(
         str,
         typer.Option("--prior", metavar="NAME", help="Tables by case under base_rates or mix."),
     ] = "mix",
+    cause_mix: Annotated[
+        Path | None,
+        typer.Option(
+            "--cause-mix",
+            metavar="FILE",
+            help="YAML: the share of each cause in the mix.  [default: as in the cases]",
+        ),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            "--report",
+            metavar="FOLDER",
+            help="Write the whole validation report as Markdown and HTML (some minutes).",
+        ),
+    ] = None,
     scenario: Scenario = None,
     json: Json = False,
     networks: Networks = None,
@@ -394,12 +410,26 @@ def validate(
     from epidural_dx.cli import validating
 
     validating.run(
-        cases, prior, as_json=json, model_options=_model(networks, priors, scenario, None)
+        cases,
+        prior,
+        mix=cause_mix,
+        report_folder=report,
+        as_json=json,
+        model_options=_model(networks, priors, scenario, None),
     )
 
 
 @app.command()
 def check(
+    model_card: Annotated[
+        Path | None,
+        typer.Option(
+            "--model-card",
+            metavar="FILE",
+            help="Write the model card (.md or .html), with the scores of the validation report "
+            "in the same folder.",
+        ),
+    ] = None,
     scenario: Scenario = None,
     json: Json = False,
     networks: Networks = None,
@@ -408,7 +438,9 @@ def check(
     """Check networks and figures; show what the numbers rest on and where they are weakest."""
     from epidural_dx.cli import checking
 
-    checking.run(as_json=json, model_options=_model(networks, priors, scenario, None))
+    checking.run(
+        card=model_card, as_json=json, model_options=_model(networks, priors, scenario, None)
+    )
 
 
 @app.command()
