@@ -60,7 +60,7 @@ def run(
     with waiting("Weighing the findings"):
         found = consult(model, last.evidence, cause=cause, against=against)
     if plot is not None:
-        _draw(found, plot)
+        draw(found, plot)
     if as_json:
         print_json(
             {
@@ -170,8 +170,20 @@ def _ratio(row: Mapping[str, Any]) -> str:
     )
 
 
-def _draw(found: Consultation, out: Path) -> None:
-    """Write waterfall and paths as one picture, the same bytes for the same answer."""
+def draw(found: Consultation, out: Path) -> None:
+    """Write waterfall and paths as one picture, the same bytes for the same answer.
+
+    Parameters
+    ----------
+    found : Consultation
+    out : Path
+        With one of the endings of :data:`ENDINGS`.
+
+    Raises
+    ------
+    CaseError
+        It cannot be written.
+    """
     import matplotlib
     from matplotlib.figure import Figure
 
