@@ -67,9 +67,17 @@ def figure(rate: float, scenario: str = "", use: str = "fit", id: str = "r") -> 
 def test_figures_of_a_setting_replace_the_general_ones() -> None:
     """A scenario's own figure is used alone in that scenario and not at all elsewhere."""
     figures = [figure(4), figure(9), figure(100, "child", id="c")]
-    general, child = RateTable(figures), RateTable(figures, "child")
+    general, child = RateTable(figures), RateTable(figures, ("child",))
     assert general.need("abscess", "diabetes", "present").rate == pytest.approx(6)
     assert child.need("abscess", "diabetes", "present").rows == ("c",)
+
+
+def test_a_setting_of_part_of_the_people_mixes_its_rate_with_the_general_one() -> None:
+    """Where a quarter lives in a setting, the rate is the weighted mean of both rates."""
+    figures = [figure(4), figure(9), figure(100, "child", id="c")]
+    mixed = RateTable(figures, ("child",), 0.25).need("abscess", "diabetes", "present")
+    assert mixed.rate == pytest.approx(0.25 * 100 + 0.75 * 6)
+    assert mixed.rows == ("c", "r", "r")
 
 
 def test_figures_to_compare_are_not_fed_in() -> None:
@@ -157,6 +165,19 @@ def test_fitted_rates_give_back_their_figures(model: edx.Model, priors: Path) ->
         off = abs(math.log(check.implied / check.figure))
         allowed = math.log(1.35) if (check.cause, check.given, check.state) in two_kinds else 0.01
         assert off < allowed, (check.cause, check.given, check.state, check.implied, check.figure)
+
+
+@pytest.mark.parametrize("mechanism", ["myeloma_systemic", "metastasis_melanoma"])
+def test_patients_are_as_old_as_published_where_no_rate_has_figures_by_age(mechanism: str) -> None:
+    """Among people of all ages the adult patients of such a mechanism have the pooled ages."""
+    everybody = edx.load_model(scenario="all_ages")
+    cause = next(m.cause for m in everybody.mechanisms if m.name == mechanism)
+    pooled = everybody.built.columns[("age_group", "lesion_cause", cause, "")].mean[1:]
+    age = everybody.position("age_group")
+    patients = everybody.run(everybody.read_evidence({"etiology": mechanism}))
+    assert patients.marginals is not None
+    adults = patients.marginals[age][0][1:]
+    assert adults / adults.sum() == pytest.approx(pooled / pooled.sum(), rel=1e-6)
 
 
 def test_every_driver_holds_a_rate(model: edx.Model) -> None:

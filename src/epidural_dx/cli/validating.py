@@ -31,6 +31,7 @@ def run(
     from epidural_dx.analysis.validation import PRIORS, text_report, validate
     from epidural_dx.clinical.case import read_cases
     from epidural_dx.clinical.spelling import nearest
+    from epidural_dx.model import MIX_SCENARIO
 
     if prior not in PRIORS:
         raise EvidenceError(
@@ -40,7 +41,11 @@ def run(
         _check_report(cases, report_folder, as_json=as_json)
     shares = None if mix is None else read_cause_mix(mix)
     read = read_cases(Path(cases) if cases != "-" else "-")
-    model = open_model(**model_options, backend="auto" if report_folder is not None else "numpy")
+    backend = "auto" if report_folder is not None else "numpy"
+    model = open_model(**model_options, backend=backend)
+    # a mix of published patients is about people everywhere, unless a scenario is asked for
+    scenario = model_options["scenario"] or MIX_SCENARIO
+    mix_model = open_model(**{**model_options, "scenario": scenario}, backend=backend)
     if report_folder is not None:
         from epidural_dx.analysis.validation_report import STEM, validation_report
 
@@ -54,6 +59,7 @@ def run(
                 published=() if folder is None else read_cases(folder),
                 published_folder=folder,
                 mix=shares,
+                mix_model=mix_model,
             )
             pages = {f"{STEM}.md": document.markdown(), f"{STEM}.html": document.html()}
         for name, content in pages.items():
@@ -62,7 +68,7 @@ def run(
             print(f"{report_folder / name}: {len(content.encode()):,} bytes")
         return
     with waiting(f"Scoring {len(read)} patients"):
-        report = validate(model, read, shares)
+        report = validate(model, read, shares, mix_model=mix_model)
     if as_json:
         print_json(report.to_dict())
         return

@@ -56,22 +56,28 @@ class Scenario:
         Share of each age group in the population.
     contexts : tuple of str
         Which expert columns and rates replace the general ones (``high_tuberculosis`` …).
+    context_share : float
+        Share of the people who live in those contexts; the others have the general figures.
     odds : mapping of str to float
         Multipliers of the odds of a group of conditions (``cancer``).
     why : str
     source_ids : tuple of str
     reference_ages : mapping of str to float
         Ages of the reference scenario, in which marginal rates hold.
+    patient_ages : mapping of str to float
+        Ages of the population whose patients the experts' age groups of each lesion describe.
     """
 
     name: str
     label: str
     age_group: Mapping[str, float]
     contexts: tuple[str, ...]
+    context_share: float
     odds: Mapping[str, float]
     why: str
     source_ids: tuple[str, ...]
     reference_ages: Mapping[str, float]
+    patient_ages: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -158,14 +164,15 @@ def read_scenarios(folder: Path) -> dict[str, Scenario]:
     path = folder / "scenarios.yaml"
     document, lines = read_yaml(path)
     entries = document.get("scenarios") or {}
-    reference = document.get("reference")
-    if reference not in entries:
-        raise ModelError(
-            f"the reference {reference!r} is none of the scenarios {', '.join(entries)}",
-            file=path,
-            line=1,
-            name="reference",
-        )
+    reference, patients = document.get("reference"), document.get("patients")
+    for key, named in (("reference", reference), ("patients", patients)):
+        if named not in entries:
+            raise ModelError(
+                f"{named!r} is none of the scenarios {', '.join(entries)}",
+                file=path,
+                line=lines.get(key, 1),
+                name=key,
+            )
     result = {}
     for name, entry in entries.items():
         line = lines.get(name)
@@ -176,10 +183,12 @@ def read_scenarios(folder: Path) -> dict[str, Scenario]:
                 label=entry["label"],
                 age_group=ages,
                 contexts=tuple(entry.get("contexts", ())),
+                context_share=float(entry.get("context_share", 1.0)),
                 odds={k: float(v) for k, v in entry.get("odds", {}).items()},
                 why=entry["why"],
                 source_ids=tuple(entry["sources"]),
                 reference_ages={k: float(v) for k, v in entries[reference]["age_group"].items()},
+                patient_ages={k: float(v) for k, v in entries[patients]["age_group"].items()},
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelError(
@@ -188,6 +197,13 @@ def read_scenarios(folder: Path) -> dict[str, Scenario]:
         if abs(sum(ages.values()) - 1) > 1e-9:
             raise ModelError(
                 f"age_group sums to {sum(ages.values()):g}, not to 1",
+                file=path,
+                line=line,
+                name=name,
+            )
+        if not 0 < scenario.context_share <= 1:
+            raise ModelError(
+                f"context_share {scenario.context_share:g} is outside 0..1",
                 file=path,
                 line=line,
                 name=name,
