@@ -157,6 +157,7 @@ def test_draws_are_written_whole(command: Command, tmp_path: Path, ending: str) 
         with xr.open_dataset(out, group="posterior", engine="h5netcdf") as data:
             assert data.sizes["chain"] * data.sizes["draw"] == 50
             assert data["lesion_cause"].dims == ("chain", "draw", "cause")
+            assert data["lesion_action_value"].dims == ("chain", "draw", "lesion_action")
             got = {c: float(data["lesion_cause"].sel(cause=c).mean()) for c in mean}
     assert got == pytest.approx(mean, abs=1e-9)
     assert [p.name for p in tmp_path.iterdir()] == [out.name]

@@ -99,7 +99,9 @@ def run(
             tests = _test_ranks(model, last.evidence, seed)
     if out is not None:
         with waiting(f"Writing {out}"):
-            _write(out, model, last.evidence, of_causes, of_mechanisms, draws, seed, quasi_random)
+            names = [row["test"] for row in tests or ()]
+            options = {"draws": draws, "seed": seed, "quasi_random": quasi_random, "tests": names}
+            _write(out, model, last.evidence, of_causes, of_mechanisms, options)
     if as_csv:
         import pandas as pd
 
@@ -108,12 +110,7 @@ def run(
     if as_json:
         print_json(
             {
-                "model": {
-                    "name": model.name,
-                    "version": model.version,
-                    "digest": model.digest,
-                    "scenario": model.scenario,
-                },
+                "model": model_document(model),
                 "case": case.name,
                 "stage": last.name,
                 "draws": len(of_causes),
@@ -140,6 +137,16 @@ def run(
         console.print(text(f"{out}: {len(of_causes):,} draws of causes and mechanisms"))
         console.print()
     print_warnings(console, answer)
+
+
+def model_document(model: Model) -> dict[str, Any]:
+    """Say which model answered, for JSON."""
+    return {
+        "name": model.name,
+        "version": model.version,
+        "digest": model.digest,
+        "scenario": model.scenario,
+    }
 
 
 def check_draws(draws: int, seed: int, fewest: int) -> None:
@@ -200,17 +207,14 @@ def _write(
     evidence: Evidence,
     of_causes: Any,
     of_mechanisms: Any,
-    draws: int,
-    seed: int,
-    quasi_random: bool,
+    options: Mapping[str, Any],
 ) -> None:
+    """Write the draws: causes and mechanisms, for arviz also tests and actions."""
     if out.suffix.lower() == ".nc":
         from epidural_dx.analysis.uncertainty import to_datatree
 
-        chains = next(c for c in CHAINS if draws % c == 0)
-        tree: Any = to_datatree(
-            model, evidence, draws=draws, seed=seed, chains=chains, quasi_random=quasi_random
-        )
+        chains = next(c for c in CHAINS if options["draws"] % c == 0)
+        tree: Any = to_datatree(model, evidence, chains=chains, decision="treatment", **options)
         with written_whole(out) as temporary:
             tree.to_netcdf(str(temporary), engine="h5netcdf")
         return

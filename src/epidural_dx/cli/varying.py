@@ -23,7 +23,7 @@ from epidural_dx.cli.output import (
     waiting,
 )
 from epidural_dx.cli.showing import print_warnings, stage_line
-from epidural_dx.cli.spreading import check_draws
+from epidural_dx.cli.spreading import check_draws, model_document
 from epidural_dx.cli.writing import check_place, written_whole
 from epidural_dx.errors import EvidenceError
 
@@ -110,12 +110,7 @@ def run(
         print(found.frame.to_csv(index=False), end="")
         return
     document = {
-        "model": {
-            "name": model.name,
-            "version": model.version,
-            "digest": model.digest,
-            "scenario": model.scenario,
-        },
+        "model": model_document(model),
         "case": case.name,
         "stage": last.name,
         "cause": of,
