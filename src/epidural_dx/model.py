@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from os import PathLike
@@ -232,6 +233,13 @@ class Model:
     @cached_property
     def _unmixed_weights(self) -> Array:
         return _build(self._networks, self._priors, self.scenario, None)[0].weights
+
+    def apart(self) -> Model:
+        """Return this model with draws of its own, which are forgotten with it and never stored."""
+        twin = copy(self)
+        twin._banks = {}
+        twin.store_compiled = False
+        return twin
 
     def position(self, variable: str) -> int:
         """Position of a variable in the arrays.

@@ -18,10 +18,11 @@ from starlette.middleware.cors import CORSMiddleware
 
 from epidural_dx import __version__
 from epidural_dx.errors import EpiduralDxError
-from epidural_dx.server import catalog, routes
+from epidural_dx.server import batch, catalog, routes
 from epidural_dx.server.gate import OPEN_PATHS, Guard, Passage
 from epidural_dx.server.logs import log, set_up
 from epidural_dx.server.metrics import MEDIA_TYPE as METRICS_TYPE
+from epidural_dx.server.openapi import describe
 from epidural_dx.server.problems import (
     MEDIA_TYPE,
     Problem,
@@ -87,6 +88,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.service = service
     app.include_router(routes.make_router(service))
+    app.include_router(batch.make_router(service))
     app.include_router(catalog.make_router(service))
     app.include_router(catalog.make_probes(service))
 
@@ -96,6 +98,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         return Response(service.metrics.text(), media_type=METRICS_TYPE)
 
     _include_clinical(app, service)
+    describe(app, settings)
     page = _mount_page(app)
     _answer_errors(app)
     # The last one added is the outermost.

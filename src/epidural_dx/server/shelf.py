@@ -143,6 +143,11 @@ class Shelf:
         load: Callable[[], Model],
     ) -> Model:
         if key not in place:
+            being_built = sum(not future.done() for future in place.values())
+            if being_built >= self.settings.mixes:
+                raise Problem(
+                    "busy", f"{being_built} other models are being built.", retry_after=10
+                )
             loop = asyncio.get_running_loop()
             place[key] = asyncio.ensure_future(loop.run_in_executor(self._loader, load))
         try:
