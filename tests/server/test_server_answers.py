@@ -188,6 +188,7 @@ def test_scenario_and_mix_change_base_rates(client: TestClient) -> None:
     shares = {row["cause"]: row["probability"] for row in mixed["causes"]}
     assert shares["abscess"] == pytest.approx(0.75, abs=0.001)
     assert shares["emh"] == pytest.approx(0.25, abs=0.001)
+    assert mixed["model"]["scenario"] == "worldwide"
     assert mixed["model"]["digest"] != child["model"]["digest"]
 
 

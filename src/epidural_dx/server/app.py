@@ -128,7 +128,7 @@ async def _warm_up(service: Service) -> None:
         log("model cannot be loaded", logging.ERROR, error=True, reason=reason)
         return
     service.metrics.ready.set(1)
-    log("ready", digest=service.model().digest, scenario=service.settings.scenario)
+    log("ready", digest=service.model().digest, scenario=service.model().scenario)
 
 
 def _include_clinical(app: FastAPI, service: Service) -> None:
@@ -165,7 +165,11 @@ def _answer_errors(app: FastAPI) -> None:
 
     @app.exception_handler(EpiduralDxError)
     async def on_error(request: Request, error: EpiduralDxError) -> Response:
-        return answer(request, from_error(error))
+        problem = from_error(error)
+        if problem.kind == "failure":
+            # A wrong file of the server: no value of a question is in its sentence.
+            log("model cannot be used", logging.ERROR, error=True, reason=str(error))
+        return answer(request, problem)
 
     @app.exception_handler(RequestValidationError)
     async def on_validation(request: Request, error: RequestValidationError) -> Response:

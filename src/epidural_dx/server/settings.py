@@ -35,8 +35,8 @@ class Settings:
         Bearer token that every question must carry.
     networks, priors : Path or None
         Own folders of structure and figures.
-    scenario : str
-        Base rates where a question names none.
+    scenario : str or None
+        Base rates where a question names none; None as :func:`epidural_dx.load_model`.
     threads : int
         Questions that are computed at the same time in one process.
     waiting : int
@@ -69,7 +69,7 @@ class Settings:
     token: str | None = None
     networks: Path | None = None
     priors: Path | None = None
-    scenario: str = "general_adult"
+    scenario: str | None = None
     threads: int = 2
     waiting: int = 128
     seconds: float = 120.0
