@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import httpx2
 from starlette.testclient import TestClient
 
 #: Findings whose spelling occurs nowhere else: a log that holds one of them tells on a patient.
@@ -24,3 +25,10 @@ def wait_until_ready(client: TestClient, seconds: float = 300) -> None:
     while client.get("/readyz").status_code != 200:
         assert time.monotonic() < deadline, "the server did not become ready"
         time.sleep(0.1)
+
+
+def ask(
+    client: TestClient, path: str, body: Any, headers: dict[str, str] | None = None
+) -> httpx2.Response:
+    """Ask a question."""
+    return client.post(f"/v1/{path}", json=body, headers=headers)
