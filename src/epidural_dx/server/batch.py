@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import ValidationError
 
 from epidural_dx.documents import schema
 from epidural_dx.documents.answers import identity
-from epidural_dx.documents.questions import BatchOptions, BatchPatient, BatchQuestion
+from epidural_dx.documents.questions import (
+    LONGEST_NAME,
+    BatchOptions,
+    BatchPatient,
+    BatchQuestion,
+)
 from epidural_dx.errors import EpiduralDxError, EvidenceError
 from epidural_dx.model import Model
 from epidural_dx.server import strict_json
@@ -139,7 +144,7 @@ def make_router(service: Service) -> APIRouter:
         request: Request,
         intervals: bool = False,
         next_tests: bool = False,
-        scenario: str | None = None,
+        scenario: Annotated[str | None, Query(min_length=1, max_length=LONGEST_NAME)] = None,
     ) -> Response:
         """Diagnose many patients: a JSON document, or line by line (application/x-ndjson).
 
