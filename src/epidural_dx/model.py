@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from epidural_dx.answer import Answer
     from epidural_dx.decision.plan import Plan as Plan_
+    from epidural_dx.decision.stopping import Stopping
     from epidural_dx.literature.base import LiteratureBase
     from epidural_dx.network.build import Built
 
@@ -70,6 +71,7 @@ class CompiledModel:
     scenario: str
     digest: str
     version: str = __version__
+    weakened: Mapping[str, tuple[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +107,9 @@ class Model:
         The findings that each test reveals.
     mechanisms : tuple of Mechanism
         The states of ``etiology`` with cause and driver.
+    weakened : mapping of str to (str, float)
+        Findings that something done before weakens: by what, and the share of telling results
+        that is left.
     """
 
     def __init__(
@@ -125,6 +130,7 @@ class Model:
         self.variables = compiled.variables
         self.tests = compiled.tests
         self.mechanisms = compiled.mechanisms
+        self.weakened = compiled.weakened
         self._position = {name: i for i, name in enumerate(compiled.variables)}
         self._banks: dict[tuple[int, int], Bank] = {}
 
@@ -412,6 +418,10 @@ class Model:
         evidence: RawEvidence | Evidence,
         target: str | Sequence[str] = DEFAULT_TARGET,
         by: str = "information",
+        *,
+        exclude: Iterable[str] = (),
+        max_hours: float | None = None,
+        hours_since_onset: float | None = None,
     ) -> pd.DataFrame:
         """Rank the tests that are still worth something, best first.
 
@@ -421,9 +431,15 @@ class Model:
         target : str or sequence of str
             What the information is about: ``lesion_cause``, ``etiology``, any variable, or several
             (their joint distribution).
-        by : {"information", "information_per_cost", "value"}
-            Order of the rows: bits, bits per 100 USD-equivalent of price, delay and harm, or the
-            expected value of the result net of what the test costs the patient.
+        by : {"information", "information_per_cost", "information_per_hour", "value"}
+            Order of the rows: bits, bits per 100 USD-equivalent of price, delay and harm, bits per
+            hour, or the expected value of the result net of what the test costs the patient.
+        exclude : iterable of str
+            Tests to leave out.
+        max_hours : float, optional
+            Leave out tests whose result comes later.
+        hours_since_onset : float, optional
+            Time already lost, for the value.
 
         Returns
         -------
@@ -440,10 +456,25 @@ class Model:
 
         from epidural_dx.decision.ranking import rank_tests
 
-        return pd.DataFrame([r.as_row() for r in rank_tests(self, evidence, target, by)])
+        ranked = rank_tests(
+            self,
+            evidence,
+            target,
+            by,
+            exclude=exclude,
+            max_hours=max_hours,
+            hours_since_onset=hours_since_onset,
+        )
+        return pd.DataFrame([r.as_row() for r in ranked])
 
     def plan_tests(
-        self, evidence: RawEvidence | Evidence, *, by: str = "value", max_hours: float | None = None
+        self,
+        evidence: RawEvidence | Evidence,
+        *,
+        by: str = "value",
+        max_hours: float | None = None,
+        exclude: Iterable[str] = (),
+        hours_since_onset: float | None = None,
     ) -> Plan_:
         """Say what to order now and what then for each likely result, two steps ahead.
 
@@ -453,6 +484,10 @@ class Model:
         by : {"value", "information"}
         max_hours : float, optional
             Leave out tests whose result takes longer.
+        exclude : iterable of str
+            Tests to leave out.
+        hours_since_onset : float, optional
+            Time already lost.
 
         Returns
         -------
@@ -466,7 +501,58 @@ class Model:
         """
         from epidural_dx.decision.plan import plan_tests
 
-        return plan_tests(self, evidence, by=by, max_hours=max_hours)
+        return plan_tests(
+            self,
+            evidence,
+            by=by,
+            max_hours=max_hours,
+            exclude=exclude,
+            hours_since_onset=hours_since_onset,
+        )
+
+    def same_decision_probability(
+        self,
+        evidence: RawEvidence | Evidence,
+        tests: Iterable[str] | None = None,
+        *,
+        decision: str = "action",
+        exclude: Iterable[str] = (),
+        hours_since_onset: float | None = None,
+    ) -> Stopping:
+        """Return the chance that today's decision stays after some tests, and whether to stop.
+
+        Parameters
+        ----------
+        evidence : mapping or Evidence
+        tests : iterable of str, optional
+            The tests whose results are unseen; by default all that may be ordered.
+        decision : {"action", "cause"}
+            Whether the best actions or the leading cause must stay.
+        exclude : iterable of str
+            Tests to leave out.
+        hours_since_onset : float, optional
+            Time already lost.
+
+        Returns
+        -------
+        epidural_dx.decision.stopping.Stopping
+            With ``sentence`` and ``as_dict()``.
+
+        Raises
+        ------
+        EvidenceError
+            Bad evidence, an unknown decision or test.
+        """
+        from epidural_dx.decision.stopping import same_decision_probability
+
+        return same_decision_probability(
+            self,
+            evidence,
+            tests,
+            decision=decision,
+            exclude=exclude,
+            hours_since_onset=hours_since_onset,
+        )
 
     def diagnose_batch(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Posterior of the causes and of etiology for many patients.
@@ -643,6 +729,14 @@ def _compile(
         units=load_units(priors / "units.csv"),
         scenario=scenario,
         digest=key,
+        weakened={
+            n.name: (
+                n.table["weakened"]["by"],
+                float(built.columns[(n.name, n.parents[-1], "present", "kept")].mean[0]),
+            )
+            for n in nodes.values()
+            if "weakened" in n.table
+        },
     )
 
 

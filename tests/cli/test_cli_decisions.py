@@ -20,6 +20,10 @@ CASE = str(CASES / "melanoma_marrow_hematoma.yaml")
 AT_MRI = (CASE, "--stage", "mri")
 FIGURE = "level=thoracolumbar | lesion_subtype=leukemia"
 DRAWS = ("--draws", "50")
+SEVEN = (
+    *("etiology", "marrow_infiltration", "hemostasis", "blood_state", "solid_tumor"),
+    *("melanoma_stage", "systemic_infection"),
+)
 
 
 def document(ran: Ran) -> dict[str, Any]:
@@ -82,6 +86,39 @@ def test_tests_by_value_show_their_gain(command: Command) -> None:
     assert gains == sorted(gains, reverse=True)
     text = shown(command("next-tests", *AT_MRI, "--by", "value"))
     assert f"{rows[0]['test']} {gains[0]:+.4f}" in text
+
+
+def test_orders_and_limits_of_next_tests(command: Command) -> None:
+    """``--by`` takes hyphens; tests excluded or too slow are left out, of the plan too."""
+    ran = command(
+        *("next-tests", *AT_MRI, "--by", "information-per-cost", "--max-hours", "6"),
+        *("--exclude", "history_review", "--plan", "--json"),
+    )
+    found = document(ran)
+    rows = found["next_tests"]
+    assert found["by"] == "information_per_cost"
+    assert all(row["turnaround_hours"] <= 6 and row["test"] != "history_review" for row in rows)
+    order = [row["information_per_cost"] for row in rows if row["allowed"] is True]
+    assert order == sorted(order, reverse=True)
+    assert "history_review" not in found["plan"]["plan"]["order"]
+    assert found["plan"]["plan"]["hours"] <= 6
+    assert found["plan"]["stopping"]["sentence"]
+    text = shown(command("next-tests", *AT_MRI, "--by", "information-per-hour", "--plan"))
+    assert "bits/hour" in text and "Order now:" in text
+
+
+@pytest.mark.parametrize("ending", [".svg", ".png"])
+def test_the_plan_is_drawn(command: Command, tmp_path: Path, ending: str) -> None:
+    """``--plot`` writes one picture of the plan, the same bytes twice, from either command."""
+    files = [tmp_path / f"one{ending}", tmp_path / f"two{ending}", tmp_path / f"three{ending}"]
+    for file in files[:2]:
+        ran = command("plan", *AT_MRI, "--plot", str(file), "--json")
+        assert document(ran)["file"] == str(file)
+    assert files[0].read_bytes() == files[1].read_bytes()
+    ran = command("next-tests", *AT_MRI, "--by", "value", "--plot", str(files[2]))
+    assert ran.code == 0 and str(files[2].name) in shown(ran)
+    assert files[2].read_bytes() == files[0].read_bytes()
+    assert sorted(tmp_path.iterdir()) == sorted(files)
 
 
 # ----------------------------------------------------------------------------- uncertainty
@@ -216,6 +253,15 @@ def test_the_tornado_is_drawn_and_printed_as_csv(command: Command, tmp_path: Pat
         (["plan", "--by", "valu"], ["valu", "value"]),
         (["plan", "--exclude", "mri_contrst"], ["mri_contrst", "mri_contrast"]),
         (["plan", "--hours-since-onset", "-1"], ["hours", "-1"]),
+        (["plan", "--max-hours", "-2"], ["max_hours", "-2"]),
+        (["plan", "--plot", "plan.gif"], ["plan.gif", ".svg"]),
+        (["next-tests", "--plot", "nowhere/plan.svg"], ["nowhere/plan.svg", "no such folder"]),
+        (["next-tests", "--exclude", "mri_contrst"], ["mri_contrst", "mri_contrast"]),
+        (["next-tests", "--by", "information-per-cast"], ["information_per_cost"]),
+        (
+            ["next-tests", *(w for v in SEVEN for w in ("--target", v))],
+            ["joint states", "name fewer variables"],
+        ),
         (["uncertainty", "--draws", "0"], ["--draws", "0", "2 to"]),
         (["uncertainty", "--draws", "1000000"], ["--draws", "5000"]),
         (["uncertainty", "--draws", "many"], ["--draws", "integer"]),

@@ -37,6 +37,7 @@ def run(*, as_json: bool, model_options: Mapping[str, Any]) -> None:
         A wrong file, with file, line and name.
     """
     from epidural_dx.analysis.literature_check import cause_shares
+    from epidural_dx.decision.workup import check_decision_files
     from epidural_dx.literature.topics import read_catalog
     from epidural_dx.network.build import unused_pool_rows
     from epidural_dx.network.coverage import (
@@ -50,6 +51,7 @@ def run(*, as_json: bool, model_options: Mapping[str, Any]) -> None:
 
     priors = data_folder("priors", model_options["priors"])
     model = open_model(**model_options)
+    check_decision_files(model)
     with waiting("Building the tables"):
         built = model.built
         catalog = read_catalog(priors)

@@ -130,8 +130,32 @@ def next_tests(
     ] = None,
     by: Annotated[
         str,
-        typer.Option("--by", metavar="ORDER", help="information, information_per_cost or value."),
+        typer.Option(
+            "--by",
+            metavar="ORDER",
+            help="information, information-per-cost, information-per-hour or value.",
+        ),
     ] = "information",
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option("--exclude", metavar="TEST", help="Do without this test. Repeatable."),
+    ] = None,
+    max_hours: Annotated[
+        float | None,
+        typer.Option("--max-hours", metavar="HOURS", help="Only results that come this soon."),
+    ] = None,
+    hours_since_onset: Annotated[
+        float | None,
+        typer.Option("--hours-since-onset", metavar="HOURS", help="Time already lost."),
+    ] = None,
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="Also what then for each likely result, and when to stop."),
+    ] = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", metavar="FILE", help="Draw that plan: .png, .svg or .pdf."),
+    ] = None,
     set: Set = None,
     stage: Stage = None,
     scenario: Scenario = None,
@@ -149,6 +173,11 @@ def next_tests(
         stage,
         target=tuple(target or ()),
         by=by,
+        exclude=tuple(exclude or ()),
+        max_hours=max_hours,
+        hours_since_onset=hours_since_onset,
+        with_plan=plan,
+        plot=plot,
         as_json=json,
         model_options=_model(networks, priors, scenario, cause_mix),
     )
@@ -164,9 +193,17 @@ def plan(
         list[str] | None,
         typer.Option("--exclude", metavar="TEST", help="Do without this test. Repeatable."),
     ] = None,
+    max_hours: Annotated[
+        float | None,
+        typer.Option("--max-hours", metavar="HOURS", help="Only results that come this soon."),
+    ] = None,
     hours_since_onset: Annotated[
         float | None,
         typer.Option("--hours-since-onset", metavar="HOURS", help="Time already lost."),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", metavar="FILE", help="Also draw the plan: .png, .svg or .pdf."),
     ] = None,
     set: Set = None,
     stage: Stage = None,
@@ -185,7 +222,9 @@ def plan(
         stage,
         by=by,
         exclude=tuple(exclude or ()),
+        max_hours=max_hours,
         hours_since_onset=hours_since_onset,
+        plot=plot,
         as_json=json,
         model_options=_model(networks, priors, scenario, cause_mix),
     )

@@ -26,6 +26,7 @@ _TEST_COLUMNS = (
     "test",
     "label",
     "price_usd",
+    "added_price_usd",
     "turnaround_hours",
     "minor_harm",
     "serious_harm",
@@ -58,6 +59,10 @@ class OrderedTest:
     ----------
     name, label : str
     price_usd : float
+        Alone.
+    added_price_usd : float or None
+        Added to another test of its parallel group, whose session (and harm) it shares; None if it
+        costs and harms the same then.
     turnaround_hours : float
         From order to result.
     harms : mapping of str to float
@@ -73,6 +78,7 @@ class OrderedTest:
     name: str
     label: str
     price_usd: float
+    added_price_usd: float | None
     turnaround_hours: float
     harms: Mapping[str, float]
     parallel_group: str
@@ -184,14 +190,14 @@ def _list(text: str) -> tuple[str, ...]:
 def _probability(row: Row, column: str) -> float:
     value = row.number(column)
     if not 0 <= value <= 1:
-        raise row.error(f"{value:g} is not a probability", column)
+        raise row.error(f"{value:g} is not a probability; allowed are 0 to 1", column)
     return value
 
 
-def _not_negative(row: Row, column: str) -> float:
-    value = row.number(column)
+def _not_negative(row: Row, column: str, default: float | None = None) -> float:
+    value = row.number(column, default)
     if value < 0:
-        raise row.error(f"{value:g} is negative", column)
+        raise row.error(f"{value:g} is negative; allowed are numbers from 0 on", column)
     return value
 
 
@@ -209,6 +215,9 @@ def _read_tests(path: Path, samples: Mapping[str, tuple[str, ...]]) -> dict[str,
             name=name,
             label=row["label"],
             price_usd=_not_negative(row, "price_usd"),
+            added_price_usd=(
+                _not_negative(row, "added_price_usd") if row["added_price_usd"] else None
+            ),
             turnaround_hours=_not_negative(row, "turnaround_hours"),
             harms={
                 "minor": _probability(row, "minor_harm"),
@@ -235,7 +244,7 @@ def _read_gates(path: Path, tests: Mapping[str, OrderedTest]) -> dict[str, tuple
         if effect == "risk_multiplier":
             factor = row.number("value")
             if factor < 0:
-                raise row.error(f"{factor:g} is negative", "value")
+                raise row.error(f"{factor:g} is negative; allowed are numbers from 0 on", "value")
             if not multiplies or any(h not in HARMS for h in multiplies):
                 raise row.error(f"must name some of {', '.join(HARMS)}", "multiplies")
         gates[test].append(
@@ -248,7 +257,7 @@ def _read_gates(path: Path, tests: Mapping[str, OrderedTest]) -> dict[str, tuple
                 factor=factor,
                 multiplies=multiplies,
                 correction=row["correction"],
-                correction_hours=row.number("correction_hours", 0.0),
+                correction_hours=_not_negative(row, "correction_hours", 0.0),
                 source_ids=_list(row["source_ids"]),
             )
         )

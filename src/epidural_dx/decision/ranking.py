@@ -12,7 +12,7 @@ import numpy as np
 from epidural_dx.clinical.spelling import nearest
 from epidural_dx.decision.catalog import entry_of
 from epidural_dx.decision.gates import UNTIL_CORRECTED, Admission
-from epidural_dx.decision.panels import EXACT_OUTCOMES, pair_information
+from epidural_dx.decision.panels import EXACT_OUTCOMES, divergence, pair_information
 from epidural_dx.decision.workup import Workup, require_hours
 from epidural_dx.errors import EvidenceError
 from epidural_dx.inference.information import mutual_information
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from epidural_dx.model import Model
 
 #: Orders of the ranking.
-ORDERS = ("information", "information_per_cost", "value")
+ORDERS = ("information", "information_per_cost", "information_per_hour", "value")
 
 #: Pairs of causes are named if they hold at least this share of the information on the cause.
 PAIR_SHARE = 0.05
@@ -105,6 +105,8 @@ class RankedTest:
         None where the network has no decision variables.
     information_per_cost : float
         Bits per 100 US dollars of price, delay and harm together.
+    information_per_hour : float
+        Bits per hour until the result (never below the shortest time of ``priors/utilities.yaml``).
     cost_equivalent_usd : float
         Price, delay and harm in dollars (weights: ``priors/utilities.yaml``).
     allowed : bool or "until corrected"
@@ -116,6 +118,8 @@ class RankedTest:
         Information about ``lesion_cause``.
     changes_lead : float
         Probability that the result changes the leading cause.
+    expected_lead : float
+        Probability that the leading cause will have on average once the result is there.
     first : tuple of str
         Tests to be done before.
     results : tuple of Result
@@ -133,12 +137,14 @@ class RankedTest:
     harm: float
     value: float | None
     information_per_cost: float
+    information_per_hour: float
     cost_equivalent_usd: float
     allowed: bool | str
     reason: str
     separates: tuple[tuple[str, float], ...]
     cause_bits: float
     changes_lead: float
+    expected_lead: float
     first: tuple[str, ...] = ()
     results: tuple[Result, ...] = ()
 
@@ -161,6 +167,7 @@ class RankedTest:
             "harm": self.harm,
             "value": self.value,
             "information_per_cost": self.information_per_cost,
+            "information_per_hour": self.information_per_hour,
             "allowed": self.allowed,
             "reason": self.reason,
             "label": self.label,
@@ -177,6 +184,7 @@ class RankedTest:
             "separates": [{"causes": pair, "bits": bits} for pair, bits in self.separates],
             "cause_bits": self.cause_bits,
             "changes_lead": self.changes_lead,
+            "expected_lead": self.expected_lead,
             "first": list(self.first),
             "results": [r.as_dict() for r in self.results],
             "explanation": self.explanation,
@@ -204,7 +212,7 @@ def rank_tests(
     evidence : mapping or Evidence
     target : str or sequence of str
         What the information is about.
-    by : {"information", "information_per_cost", "value"}
+    by : {"information", "information_per_cost", "information_per_hour", "value"}
     exclude : iterable of str
         Tests to leave out.
     max_hours : float, optional
@@ -248,6 +256,8 @@ def _score(ranked: RankedTest, by: str) -> float:
         return ranked.information_bits
     if by == "information_per_cost":
         return ranked.information_per_cost
+    if by == "information_per_hour":
+        return ranked.information_per_hour
     return -math.inf if ranked.value is None else ranked.value
 
 
@@ -266,7 +276,7 @@ def _ranked(workup: Workup, test: str, admission: Admission) -> RankedTest:
     floor = weights.floor_minutes / 60 * weights.usd_per_hour
     delay = hours * problem.loss_per_hour * weights.usd_per_utility
     cost = max(floor, entry.price_usd + delay + admission.loss * weights.usd_per_utility)
-    pairs, bits, change = _separation(problem.causes, problem.cause_outcomes(panel))
+    told = _separation(problem.causes, problem.cause_outcomes(panel))
     return RankedTest(
         test=test,
         label=entry.label,
@@ -279,12 +289,14 @@ def _ranked(workup: Workup, test: str, admission: Admission) -> RankedTest:
         harm=admission.loss,
         value=problem.net_value(panel, entry, admission),
         information_per_cost=outcomes.information / cost * 100,
+        information_per_hour=outcomes.information / max(hours, weights.floor_minutes / 60),
         cost_equivalent_usd=cost,
         allowed=admission.allowed,
-        reason=_reason(admission, pairs, bits, change, len(findings), len(workup.tests[test])),
-        separates=pairs,
-        cause_bits=bits,
-        changes_lead=change,
+        reason=_reason(workup, test, admission, told),
+        separates=told.pairs,
+        cause_bits=told.bits,
+        changes_lead=told.change,
+        expected_lead=told.lead,
         first=admission.first,
         results=_results(workup, panel),
     )
@@ -329,22 +341,37 @@ def _results(workup: Workup, panel: tuple[int, ...]) -> tuple[Result, ...]:
     return tuple(results)
 
 
-def _separation(
-    names: Sequence[str], outcomes: tuple[FloatArray, FloatArray] | None
-) -> tuple[tuple[tuple[str, float], ...], float, float]:
-    """Pairs of causes that a panel tells apart, bits on the cause, chance of another leader."""
+@dataclass(frozen=True)
+class _Told:
+    """What a panel says about the cause.
+
+    Attributes
+    ----------
+    pairs : tuple of (str, float)
+        Causes that it tells apart, with bits.
+    bits : float
+        Information on the cause.
+    change : float
+        Chance of another leading cause.
+    now, lead : float
+        Probability of the leading cause now, and on average afterwards.
+    """
+
+    pairs: tuple[tuple[str, float], ...] = ()
+    bits: float = 0.0
+    change: float = 0.0
+    now: float = 1.0
+    lead: float = 1.0
+
+
+def _separation(names: Sequence[str], outcomes: tuple[FloatArray, FloatArray] | None) -> _Told:
     if outcomes is None:
-        return (), 0.0, 0.0
+        return _Told()
     weights, posterior = outcomes
     prior = weights @ posterior
     likely = np.flatnonzero(prior > 1e-6)
     pairs = pair_information(weights, posterior[:, likely])
-    logs = np.log2(
-        posterior / np.where(prior > 0, prior, 1.0),
-        out=np.zeros_like(posterior),
-        where=posterior > 0,
-    )
-    bits = max(float(weights @ (posterior * logs).sum(axis=1)), 0.0)
+    bits = max(float(weights @ divergence(posterior, prior)), 0.0)
     upper = [(i, j) for i in range(len(likely)) for j in range(i + 1, len(likely))]
     upper.sort(key=lambda ij: -pairs[ij])
     named = []
@@ -352,19 +379,17 @@ def _separation(
         if pairs[i, j] >= max(PAIR_SHARE * bits, PAIR_BITS):
             a, b = sorted((likely[i], likely[j]), key=lambda c: -prior[c])
             named.append((f"{names[a]} | {names[b]}", float(pairs[i, j])))
-    change = float(weights[posterior.argmax(axis=1) != int(prior.argmax())].sum())
-    return tuple(named), bits, change
+    return _Told(
+        pairs=tuple(named),
+        bits=bits,
+        change=float(weights[posterior.argmax(axis=1) != int(prior.argmax())].sum()),
+        now=float(prior.max()),
+        lead=float(weights @ posterior.max(axis=1)),
+    )
 
 
-def _reason(
-    admission: Admission,
-    pairs: Sequence[tuple[str, float]],
-    bits: float,
-    change: float,
-    open_count: int,
-    all_count: int,
-) -> str:
-    """One sentence from the numbers."""
+def _reason(workup: Workup, test: str, admission: Admission, told: _Told) -> str:
+    """One or two sentences from the numbers."""
     parts = []
     if admission.allowed is not True:
         verb = "put off" if admission.allowed == UNTIL_CORRECTED else "not now"
@@ -380,15 +405,30 @@ def _reason(
             parts[-1] += f" to rule out {'; '.join(admission.look_up)}"
     elif admission.look_up:
         parts.append(f"ask first about {'; '.join(admission.look_up)}")
-    if pairs:
-        told = " and ".join(
-            f"{pair.replace(' | ', ' from ').replace('_', ' ')} ({b:.2f})" for pair, b in pairs[:2]
+    if told.pairs:
+        apart = " and ".join(
+            f"{pair.replace(' | ', ' from ').replace('_', ' ')} ({b:.2f})"
+            for pair, b in told.pairs[:2]
         )
-        parts.append(f"tells {told} in its {bits:.2f} bits on the cause")
+        parts.append(f"tells {apart} in its {told.bits:.2f} bits on the cause")
     else:
-        parts.append(f"hardly moves the causes ({bits:.3f} bits)")
-    parts.append(f"another cause leads after {change:.0%} of results".replace("%", " %"))
+        parts.append(f"hardly moves the causes ({told.bits:.3f} bits)")
+    parts.append(f"another cause leads after {told.change:.0%} of results".replace("%", " %"))
+    parts += _weakened(workup, test)
+    open_count, all_count = len(workup.panels[test]), len(workup.tests[test])
     if open_count < all_count:
         parts.append(f"{open_count} of {all_count} findings still open")
     text = ", ".join(parts)
     return text[0].upper() + text[1:] + "."
+
+
+def _weakened(workup: Workup, test: str) -> list[str]:
+    """Return what has been done before a test and weakens it, with the share that is left."""
+    found: dict[str, str] = {}
+    for finding in workup.panels[test]:
+        by, kept = workup.model.weakened.get(finding, ("", 1.0))
+        if by and workup.tables.fixed.get(workup.model.position(by)) == 1:
+            found[by] = (
+                f"{by.replace('_', ' ')} leaves {kept:.0%} of its telling results"
+            ).replace("%", " %")
+    return list(found.values())

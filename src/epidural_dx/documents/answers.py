@@ -112,6 +112,7 @@ def plan(
     by: str = "value",
     *,
     exclude: Iterable[str] = (),
+    max_hours: float | None = None,
     hours_since_onset: float | None = None,
 ) -> dict[str, Any]:
     """Say what to order now, what then for each likely result, and whether to stop.
@@ -124,7 +125,12 @@ def plan(
     answer = model.diagnose(evidence)
     excluded = tuple(exclude)
     found = plan_tests(
-        model, evidence, by=by, exclude=excluded, hours_since_onset=hours_since_onset
+        model,
+        evidence,
+        by=by,
+        exclude=excluded,
+        max_hours=max_hours,
+        hours_since_onset=hours_since_onset,
     )
     stopping = same_decision_probability(
         model, evidence, exclude=excluded, hours_since_onset=hours_since_onset

@@ -99,7 +99,7 @@ class NextTestsQuestion(PatientQuestion):
         description="Variable, or several together, that the tests should tell about. By default "
         "etiology and marrow_infiltration.",
     )
-    by: Literal["information", "information_per_cost", "value"] = Field(
+    by: Literal["information", "information_per_cost", "information_per_hour", "value"] = Field(
         default="information", description="Order of the tests."
     )
     exclude: list[Name] = Field(default=[], max_length=100, description="Tests to leave out.")
@@ -114,6 +114,7 @@ class PlanQuestion(PatientQuestion):
         default="value", description="What the plan maximises."
     )
     exclude: list[Name] = Field(default=[], max_length=100, description="Tests to do without.")
+    max_hours: Hours | None = Field(default=None, description="Leave out tests that take longer.")
     hours_since_onset: Hours | None = Field(default=None, description="Time already lost.")
 
 

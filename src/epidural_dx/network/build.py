@@ -131,7 +131,7 @@ class TableBuilder:
                 name=node.name,
             )
         try:
-            table = maker(node)
+            table = self._weakened(node, maker) if "weakened" in node.table else maker(node)
         except ModelError:
             raise
         except (KeyError, ValueError, IndexError, TypeError, AttributeError) as error:
@@ -142,6 +142,28 @@ class TableBuilder:
                 name=node.name,
             ) from error
         return self._checked(node, np.asarray(table, dtype=float))
+
+    def _weakened(self, node: Node, maker: Callable[[Node], Array]) -> Array:
+        """Make a test's finding that something done before weakens (antibiotics, transfusion).
+
+        The last parent is what was done. The pooled columns are series in which some had it, so
+        they stay the margin over it.
+        """
+        spec = node.table["weakened"]
+        by = node.parents[-1]
+        if spec["by"] != by:
+            raise ValueError(f"the last parent must be {spec['by']}, what weakens the test")
+        table = maker(replace(node, parents=node.parents[:-1]))
+        kept = self.stated_value("kept", node.name, "present", "kept")
+        done = self.tables[by][..., 1]
+        open_axes = len(node.parents)  # the finding's parents but the last, and its states
+        for parent in self.structure.nodes[by].parents:  # itself a sign of the first parent
+            done = (self.tables[parent] @ done[..., None])[..., 0]
+            open_axes -= 1
+        done = np.asarray(done).reshape(*np.shape(done), *(1 for _ in range(open_axes)))
+        quiet = node.states.index(spec["quiet"])
+        weak = [node.states.index(s) for s in spec.get("only", node.states)]
+        return formulas.weakened(table, kept, done, quiet, [s for s in weak if s != quiet])
 
     def _checked(self, node: Node, table: Array) -> Array:
         where: dict[str, Any] = {"file": node.file, "line": node.line, "name": node.name}
@@ -198,6 +220,8 @@ class TableBuilder:
         return formulas.binary(np.stack([false, 1 - missed], axis=-1))
 
     def _make_cells(self, node: Node) -> Array:
+        if not node.parents:
+            return self.stated_vector(node.table["id"], node.name, "any")
         (parent,) = node.parents
         columns = [self.stated_vector(node.table["id"], node.name, g) for g in self.states(parent)]
         return np.stack(columns, axis=-2)

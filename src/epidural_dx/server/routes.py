@@ -145,6 +145,7 @@ def make_router(service: Service) -> APIRouter:
                 evidence,
                 question.by,
                 exclude=question.exclude,
+                max_hours=question.max_hours,
                 hours_since_onset=question.hours_since_onset,
             )
 
