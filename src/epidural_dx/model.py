@@ -132,7 +132,7 @@ class Model:
         self.mechanisms = compiled.mechanisms
         self.weakened = compiled.weakened
         self._position = {name: i for i, name in enumerate(compiled.variables)}
-        self._banks: dict[tuple[int, int], Bank] = {}
+        self._banks: dict[tuple[int, int, bool], Bank] = {}
 
     def __repr__(self) -> str:
         """Name, scenario and size."""
@@ -209,33 +209,44 @@ class Model:
         """Tables with the provenance of every column (built on first use)."""
         return _build(self._networks, self._priors, self.scenario, self._cause_mix)[0]
 
-    def bank(self, draws: int = 200, seed: int = 0) -> Bank:
+    def bank(self, draws: int = 200, seed: int = 0, *, quasi_random: bool = False) -> Bank:
         """Joint draws of all parameters in the engine's order, made once per model.
 
         Parameters
         ----------
         draws, seed : int
+        quasi_random : bool
+            A Latin hypercube in place of independent draws.
 
         Returns
         -------
         Bank
         """
-        key = (draws, seed)
+        key = (draws, seed, quasi_random)
         if key not in self._banks:
-            stored = f"{store.storage_key(self.digest)}-draws-{draws}-{seed}"
+            kind = "hypercube" if quasi_random else "draws"
+            stored = f"{store.storage_key(self.digest)}-{kind}-{draws}-{seed}"
             bank = store.read_stored(stored)
             if not isinstance(bank, Bank):
-                bank = self._draw(draws, seed)
+                bank = self._draw(draws, seed, quasi_random)
                 if self.store_compiled:
                     store.write_stored(stored, bank)
             self._banks[key] = bank
         return self._banks[key]
 
-    def _draw(self, draws: int, seed: int) -> Bank:
+    def _draw(self, draws: int, seed: int, quasi_random: bool) -> Bank:
         from epidural_dx.network.draws import draw_tables, factor_tables
 
         built = self.built
-        drawn, _ = draw_tables(built, built.structure, self.literature, self._priors, draws, seed)
+        drawn, _ = draw_tables(
+            built,
+            built.structure,
+            self.literature,
+            self._priors,
+            draws,
+            seed,
+            quasi_random=quasi_random,
+        )
         if self._cause_mix:
             factor = built.weights / self._unmixed_weights
             drawn = replace(drawn, weights=drawn.weights * factor)

@@ -1,4 +1,4 @@
-"""``plan``, ``uncertainty`` and ``sensitivity``: what they print, write and refuse."""
+"""``plan``, ``uncertainty``, ``sensitivity``, ``robustness``, ``diff``: print, write, refuse."""
 
 from __future__ import annotations
 
@@ -155,8 +155,9 @@ def test_draws_are_written_whole(command: Command, tmp_path: Path, ending: str) 
         import xarray as xr
 
         with xr.open_dataset(out, group="posterior", engine="h5netcdf") as data:
-            assert data["cause"].sizes["chain"] * data["cause"].sizes["draw"] == 50
-            got = {c: float(data["cause"].sel(cause_name=c).mean()) for c in mean}
+            assert data.sizes["chain"] * data.sizes["draw"] == 50
+            assert data["lesion_cause"].dims == ("chain", "draw", "cause")
+            got = {c: float(data["lesion_cause"].sel(cause=c).mean()) for c in mean}
     assert got == pytest.approx(mean, abs=1e-9)
     assert [p.name for p in tmp_path.iterdir()] == [out.name]
 
@@ -244,6 +245,107 @@ def test_the_tornado_is_drawn_and_printed_as_csv(command: Command, tmp_path: Pat
     assert len(rows) == 2 and float(rows[0]["swing"]) >= float(rows[1]["swing"])
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--parameter", FIGURE),
+        ("--two-way", FIGURE, "rate hematoma_dic"),
+        ("--by", "source", *DRAWS),
+        ("--ranking", "--by", "group", *DRAWS),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_whatever_is_asked_is_drawn(
+    command: Command, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    """``--plot`` draws the curve, the map or the shares that were asked for."""
+    file = tmp_path / "drawing.svg"
+    found = document(command("sensitivity", *AT_MRI, *arguments, "--plot", str(file), "--json"))
+    assert found["file"] == str(file)
+    assert file.read_bytes().count(b"<path") > 20
+    assert [p.name for p in tmp_path.iterdir()] == [file.name]
+
+
+def test_the_order_of_the_tests_is_split_by_source(command: Command, model: edx.Model) -> None:
+    """``--ranking`` names the two tests, how often the first one leads, and the sources."""
+    options = ("sensitivity", *AT_MRI, "--ranking", *DRAWS)
+    found = document(command(*options, "--json"))
+    assert set(found["ranking"]["tests"]) <= set(model.tests)
+    assert 0 <= found["ranking"]["first"] <= 1
+    assert found["ranking"]["sd_bits"] > 0
+    assert {"expert_a", "expert_b"} <= {row["name"] for row in found["shares"]["rows"]}
+    text = shown(command(*options))
+    assert f"{found['ranking']['tests'][0]} tells more about the cause than" in text
+    assert "tornado" not in found
+
+
+def test_total_indices_are_added_to_the_largest_shares(command: Command) -> None:
+    """``--total`` gives the first rows a total index, with its error."""
+    options = ("sensitivity", *AT_MRI, "--by", "group", "--total", "--top", "1", *DRAWS)
+    rows = document(command(*options, "--json"))["shares"]["rows"]
+    assert all(row["total"] > -0.1 and row["total_error"] > 0 for row in rows[:5])
+    assert all(row["total"] is None for row in rows[5:])
+    assert "Total: with everything" in shown(command(*options))
+
+
+def test_the_same_command_prints_the_same_bytes(command: Command) -> None:
+    """A seed makes every number the same again; another seed makes others."""
+    options = ("uncertainty", *AT_MRI, *DRAWS, "--quasi-random", "--json")
+    one, two, other = (command(*options, "--seed", seed).out for seed in ("1", "1", "2"))
+    assert one == two != other
+
+
+def test_uncertainty_says_how_sure_the_decision_is(command: Command) -> None:
+    """The options of each choice are best in shares that sum to 1, and CSV holds the causes."""
+    found = document(command("uncertainty", *AT_MRI, *DRAWS, "--json"))
+    for choice in {row["choice"] for row in found["decision"]}:
+        shares = [r["best_in"] for r in found["decision"] if r["choice"] == choice]
+        assert sum(shares) == pytest.approx(1)
+    ran = command("uncertainty", *AT_MRI, *DRAWS, "--csv")
+    rows = list(csv.DictReader(io.StringIO(ran.out)))
+    assert [r["cause"] for r in rows] == [r["cause"] for r in found["causes"]]
+    assert float(rows[0]["upper"]) == pytest.approx(found["causes"][0]["upper"])
+    assert "Action with the largest expected utility" in shown(
+        command("uncertainty", *AT_MRI, *DRAWS)
+    )
+
+
+# ------------------------------------------------------------------------- robustness, diff
+
+
+def test_robustness_says_who_survives(command: Command, model: edx.Model) -> None:
+    """Variants, left-out sources and bounds are those of the Python interface."""
+    options = ("robustness", *AT_MRI, "--without", "expert_a", "--finding", "level")
+    found = document(command(*options, "--json"))
+    answer = model.diagnose(read_case(CASE).evidence("mri").raw)
+    assert found["probability"] == pytest.approx(answer.causes.iloc[0], abs=1e-9)
+    assert [row["variant"] for row in found["sources"]] == ["expert_a"]
+    assert {"naive Bayes", "recalled figures dropped"} <= {r["variant"] for r in found["variants"]}
+    bounds = {row["cause"]: row for row in found["contamination"]["bounds"]}[found["leader"]]
+    assert bounds["lower"] < found["probability"] < bounds["upper"]
+    unseen = found["unseen_patients"]
+    assert unseen["lower"] < found["probability"] < unseen["upper"]
+    text = shown(command(*options))
+    for words in ("One source left out", "may be anything", "unseen patient", "naive Bayes"):
+        assert words in text
+    ran = command(*options, "--csv")
+    assert "expert_a" in {r["variant"] for r in csv.DictReader(io.StringIO(ran.out))}
+
+
+def test_two_models_are_compared(command: Command) -> None:
+    """Answers of both models and the figures that differ; more tuberculosis shows in its rates."""
+    case = ("diff", str(CASES / "multifocal_mds.yaml"), "--other-scenario", "high_tuberculosis")
+    found = document(command(*case, "--json"))
+    for row in found["causes"]:
+        assert row["second"] - row["first"] == pytest.approx(row["change"], abs=1e-12)
+    names = {row["parameter"] for row in found["parameters"]}
+    assert "rate tuberculosis_exposure" in names
+    assert found["other"]["scenario"] == "high_tuberculosis"
+    assert f"{len(names)} figures differ" in shown(command(*case))
+    rows = list(csv.DictReader(io.StringIO(command(*case, "--csv").out)))
+    assert {row["parameter"] for row in rows} == names
+
+
 # ------------------------------------------------------------------------------- bad input
 
 
@@ -280,7 +382,15 @@ def test_the_tornado_is_drawn_and_printed_as_csv(command: Command, tmp_path: Pat
         (["sensitivity", "--json", "--csv"], ["--json", "--csv"]),
         (["sensitivity", "--by", "group", "--parameter", FIGURE], ["--by", "--parameter"]),
         (["sensitivity", "--plot", "bars.gif"], ["bars.gif", ".svg"]),
-        (["sensitivity", "--plot", "b.svg", "--parameter", FIGURE], ["--plot", "--parameter"]),
+        (["sensitivity", "--ranking", "--parameter", FIGURE], ["--ranking", "--parameter"]),
+        (["sensitivity", "--ranking", "--total"], ["--ranking", "--total"]),
+        (["uncertainty", "--json", "--csv"], ["--json", "--csv"]),
+        (["robustness", "--epsilon", "1.5"], ["--epsilon", "0..1", "1.5"]),
+        (["robustness", "--without", "doi:10/nothing"], ["doi:10/nothing", "literature base"]),
+        (["robustness", "--finding", "levl"], ["levl", "level"]),
+        (["diff"], ["the same", "--other-scenario"]),
+        (["diff", "--other-scenario", "chld"], ["chld", "child"]),
+        (["diff", "--other-priors", "nowhere"], ["nowhere", "does not exist"]),
     ],
     ids=lambda value: " ".join(value[:3]) if isinstance(value, list) else None,
 )

@@ -42,8 +42,8 @@ from epidural_dx.analysis.attribution import (
 )
 from epidural_dx.analysis.parameters import Parameter, find_parameter, parameter_draws
 from epidural_dx.analysis.sensitivity import OneWay, one_way
+from epidural_dx.analysis.uncertainty import decision_values
 from epidural_dx.clinical.spelling import nearest
-from epidural_dx.decision.utilities import read_utilities
 from epidural_dx.errors import EvidenceError
 from epidural_dx.network.parameters import ColumnKey
 
@@ -55,8 +55,6 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-#: What may be decided.
-DECISIONS = ("cause", "treatment")
 #: What EVPPI is given for.
 LEVELS = ("parameter", "group", "cause")
 
@@ -213,54 +211,18 @@ def decision_draws(
     EvidenceError
         Unknown decision, fewer than 50 draws, bad evidence.
     """
-    if decision not in DECISIONS:
-        raise EvidenceError(
-            f"{decision!r} is no decision", value=decision, allowed=DECISIONS,
-            nearest=nearest(decision, DECISIONS),
-        )
     if draws < FEWEST_DRAWS:
         raise EvidenceError(
             f"the value of studies needs at least {FEWEST_DRAWS} draws, got {draws}", value=draws
         )
-    functions = one_way(model, evidence)
-    arrays = model.arrays(functions.evidence)
-    bank = model.bank(draws, seed)
-    at = model.position("lesion_cause")
-    want = () if decision == "cause" else ("joints",)
-    result = model.engine.run(arrays, target=(at,), want=want, bank=bank)
-    parameters = parameter_draws(model, draws, seed)
-    if decision == "cause":
-        return DecisionDraws(
-            decision=decision,
-            functions=functions,
-            values=(result.posterior[0],),
-            options=(model.causes,),
-            weights=(np.eye(len(model.causes)),),
-            parameters=parameters,
-        )
-    assert result.joints is not None
-    states = [model.variables[v].states for v in ("limb_weakness", "marrow_infiltration")]
-    u = read_utilities(model._priors, model.causes, states[0], states[1])
-    lesion = u.lesion() - u.extra_harm[:, :, None] - u.harm[:, None, None]
-    marrow = u.marrow_value() - u.marrow_harm[:, None]
-    with_weakness = result.joints[model.position("limb_weakness")][0]
-    with_marrow = result.joints[model.position("marrow_infiltration")][0]
-    values = (
-        np.einsum("ncw,acw->na", with_weakness, lesion),
-        np.einsum("ncm,am->na", with_marrow, marrow),
-    )
-    by_cause = [j.mean(axis=0) for j in (with_weakness, with_marrow)]
-    shares = [j / np.maximum(j.sum(axis=1, keepdims=True), 1e-300) for j in by_cause]
+    choices = decision_values(model, evidence, decision, draws=draws, seed=seed)
     return DecisionDraws(
         decision=decision,
-        functions=functions,
-        values=values,
-        options=(tuple(a.name for a in u.actions), tuple(a.name for a in u.marrow_actions)),
-        weights=(
-            np.einsum("cw,acw->ac", shares[0], lesion),
-            np.einsum("cm,am->ac", shares[1], marrow),
-        ),
-        parameters=parameters,
+        functions=one_way(model, evidence),
+        values=tuple(c.values for c in choices),
+        options=tuple(c.options for c in choices),
+        weights=tuple(c.weights for c in choices),
+        parameters=parameter_draws(model, draws, seed),
     )
 
 

@@ -260,6 +260,12 @@ def uncertainty(
         int, typer.Option("--draws", metavar="N", help="Draws of every figure, 2 to 5000.")
     ] = 200,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the draws.")] = 0,
+    quasi_random: Annotated[
+        bool,
+        typer.Option(
+            "--quasi-random", help="A Latin hypercube: means settle with fewer draws."
+        ),
+    ] = False,
     tests: Annotated[
         bool,
         typer.Option("--tests", help="Also how often each test tells most (up to a minute)."),
@@ -273,10 +279,11 @@ def uncertainty(
     scenario: Scenario = None,
     cause_mix: Mix = None,
     json: Json = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print the table of causes as CSV.")] = False,
     networks: Networks = None,
     priors: Priors = None,
 ) -> None:
-    """Show how sure the answer is when every figure may be off."""
+    """Show how sure the answer and the decision are when every figure may be off."""
     from epidural_dx.cli import spreading
 
     spreading.run(
@@ -285,9 +292,11 @@ def uncertainty(
         stage,
         draws=draws,
         seed=seed,
+        quasi_random=quasi_random,
         with_tests=tests,
         out=out,
         as_json=json,
+        as_csv=csv,
         model_options=_model(networks, priors, scenario, cause_mix),
     )
 
@@ -311,6 +320,17 @@ def sensitivity(
             help="Split the uncertainty by parameter, group, cause or source.  [default: source]",
         ),
     ] = None,
+    ranking: Annotated[
+        bool,
+        typer.Option(
+            "--ranking",
+            help="Split the uncertainty of the order of the two most telling tests instead.",
+        ),
+    ] = False,
+    total: Annotated[
+        bool,
+        typer.Option("--total", help="Add the total indices of the largest shares (slower)."),
+    ] = False,
     cause: Annotated[
         str | None,
         typer.Option("--cause", metavar="NAME", help="Of this cause.  [default: the leading one]"),
@@ -322,7 +342,11 @@ def sensitivity(
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the draws.")] = 0,
     plot: Annotated[
         Path | None,
-        typer.Option("--plot", metavar="FILE", help="Also draw the bars: .png, .svg or .pdf."),
+        typer.Option(
+            "--plot",
+            metavar="FILE",
+            help="Also draw what was asked for (by default the bars): .png, .svg or .pdf.",
+        ),
     ] = None,
     set: Set = None,
     stage: Stage = None,
@@ -345,6 +369,8 @@ def sensitivity(
         parameter=parameter,
         pair=two_way,
         by=by,
+        ranking=ranking,
+        total=total,
         cause=cause,
         top=top,
         draws=draws,
@@ -353,6 +379,96 @@ def sensitivity(
         as_json=json,
         as_csv=csv,
         model_options=_model(networks, priors, scenario, cause_mix),
+    )
+
+
+@app.command()
+def robustness(
+    case: Case,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--without",
+            metavar="SOURCE",
+            help="Leave out this source; repeatable.  [default: each that bears on the findings]",
+        ),
+    ] = None,
+    epsilon: Annotated[
+        float,
+        typer.Option(
+            "--epsilon", metavar="SHARE", help="Share of the base rates that may be anything."
+        ),
+    ] = 0.05,
+    finding: Annotated[
+        str | None,
+        typer.Option(
+            "--finding",
+            metavar="VAR",
+            help="Also the bounds when one unseen patient joins every column of a finding.",
+        ),
+    ] = None,
+    set: Set = None,
+    stage: Stage = None,
+    scenario: Scenario = None,
+    json: Json = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print the variants as CSV.")] = False,
+    networks: Networks = None,
+    priors: Priors = None,
+) -> None:
+    """Show whether the leading cause survives other base rates, figures and models."""
+    from epidural_dx.cli import comparing
+
+    comparing.robustness(
+        case,
+        set or (),
+        stage,
+        without=without,
+        epsilon=epsilon,
+        finding=finding,
+        as_json=json,
+        as_csv=csv,
+        model_options=_model(networks, priors, scenario, None),
+    )
+
+
+@app.command()
+def diff(
+    case: Case,
+    other_networks: Annotated[
+        Path | None,
+        typer.Option("--other-networks", metavar="FOLDER", help="networks/ of the second model."),
+    ] = None,
+    other_priors: Annotated[
+        Path | None,
+        typer.Option("--other-priors", metavar="FOLDER", help="priors/ of the second model."),
+    ] = None,
+    other_scenario: Annotated[
+        str | None,
+        typer.Option("--other-scenario", metavar="NAME", help="Base rates of the second model."),
+    ] = None,
+    set: Set = None,
+    stage: Stage = None,
+    scenario: Scenario = None,
+    json: Json = False,
+    csv: Annotated[
+        bool, typer.Option("--csv", help="Print the figures that differ as CSV.")
+    ] = False,
+    networks: Networks = None,
+    priors: Priors = None,
+) -> None:
+    """Compare two models on one patient: the answers, and the figures that differ."""
+    from epidural_dx.cli import comparing
+
+    comparing.diff(
+        case,
+        set or (),
+        stage,
+        as_json=json,
+        as_csv=csv,
+        model_options=_model(networks, priors, scenario, None),
+        other_options=_model(
+            other_networks or networks, other_priors or priors, other_scenario or scenario, None
+        ),
     )
 
 

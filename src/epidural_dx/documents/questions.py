@@ -127,6 +127,9 @@ class UncertaintyQuestion(PatientQuestion):
 
     draws: int = Field(default=200, ge=2, le=5000, description="Draws of every figure.")
     seed: int = Field(default=0, ge=0, lt=2**32, description="Of the draws.")
+    quasi_random: bool = Field(
+        default=False, description="A Latin hypercube in place of independent draws."
+    )
     tests: bool = Field(default=False, description="Also how often each test tells most (slow).")
 
 
@@ -149,6 +152,11 @@ class SensitivityQuestion(PatientQuestion):
     cause: Name | None = Field(
         default=None, description="Of this cause. By default the leading one."
     )
+    ranking: bool = Field(
+        default=False,
+        description="Of the order of the tests, instead of a cause (slow).",
+    )
+    total: bool = Field(default=False, description="Also total indices of the largest shares.")
     top: int = Field(default=10, ge=1, le=50, description="Figures shown.")
     draws: int = Field(default=500, ge=50, le=5000, description="Draws behind the shares.")
     seed: int = Field(default=0, ge=0, lt=2**32, description="Of the draws.")

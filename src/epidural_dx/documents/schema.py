@@ -245,6 +245,8 @@ class Uncertainty(Document):
     seed: int
     causes: list[CauseSpread]
     etiology: list[MechanismSpread]
+    quasi_random: bool
+    decision: list[dict[str, Any]]
     tests: list[dict[str, Any]] | None
     warnings: list[Caution]
 
@@ -253,7 +255,8 @@ class Sensitivity(Document):
     """Answer of ``sensitivity``.
 
     The overview holds ``tornado``, ``findings`` and ``shares``; one figure ``parameter`` and
-    ``curve``; two figures ``first``, ``second`` and ``grid``.
+    ``curve``; two figures ``first``, ``second`` and ``grid``; the order of the tests ``ranking``
+    and ``shares``.
     """
 
     model: ModelIdentity
@@ -268,6 +271,7 @@ class Sensitivity(Document):
     first: dict[str, Any] | None = None
     second: dict[str, Any] | None = None
     grid: list[dict[str, Any]] | None = None
+    ranking: dict[str, Any] | None = None
     warnings: list[Caution]
 
 

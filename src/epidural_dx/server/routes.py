@@ -60,12 +60,13 @@ def check_draws(draws: int, most: int) -> None:
         )
 
 
-def own_draws(model: Model, draws: int, seed: int) -> Model:
+def own_draws(model: Model, draws: int, seed: int, quasi_random: bool = False) -> Model:
     """Return the model, set apart where the draws are not those that every question uses.
 
     Draws of a client's choice would fill memory and disk; they go when the question is answered.
     """
-    return model if (draws, seed) in USUAL_DRAWS else model.apart()
+    usual = (draws, seed) in USUAL_DRAWS and not quasi_random
+    return model if usual else model.apart()
 
 
 async def answered(
@@ -162,9 +163,13 @@ def make_router(service: Service) -> APIRouter:
         check_draws(question.draws, service.settings.draws)
 
         def work(model: Model, evidence: Evidence) -> Document:
-            own = own_draws(model, question.draws, question.seed)
             return spreading.uncertainty(
-                own, evidence, draws=question.draws, seed=question.seed, tests=question.tests
+                own_draws(model, question.draws, question.seed, question.quasi_random),
+                evidence,
+                draws=question.draws,
+                seed=question.seed,
+                quasi_random=question.quasi_random,
+                tests=question.tests,
             )
 
         return await answered(service, request, question, work)
@@ -176,18 +181,19 @@ def make_router(service: Service) -> APIRouter:
         pair = question.two_way
 
         def work(model: Model, evidence: Evidence) -> Document:
-            found = varying.sensitivity(
+            return varying.sensitivity(
                 own_draws(model, question.draws, question.seed),
                 evidence,
                 parameter=question.parameter,
                 pair=None if pair is None else (pair[0], pair[1]),
                 by=question.by,
+                ranking=question.ranking,
+                total=question.total,
                 cause=question.cause,
                 top=question.top,
                 draws=question.draws,
                 seed=question.seed,
-            )
-            return {key: value for key, value in found.items() if not key.endswith("frame")}
+            ).document
 
         return await answered(service, request, question, work)
 
