@@ -206,8 +206,15 @@ class Model:
 
     @cached_property
     def built(self) -> Built:
-        """Tables with the provenance of every column (built on first use)."""
-        return _build(self._networks, self._priors, self.scenario, self._cause_mix)[0]
+        """Tables with the provenance of every column (built once for every state of the files)."""
+        from epidural_dx.network.build import Built
+
+        stored = f"{store.storage_key(self.digest)}-tables"
+        built = store.read_stored(stored)
+        if not isinstance(built, Built):
+            built = _build(self._networks, self._priors, self.scenario, self._cause_mix)[0]
+            store.write_stored(stored, built)
+        return built
 
     def bank(self, draws: int = 200, seed: int = 0, *, quasi_random: bool = False) -> Bank:
         """Joint draws of all parameters in the engine's order, made once per model.

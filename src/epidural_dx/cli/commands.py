@@ -233,6 +233,29 @@ def plan(
 @app.command()
 def explain(
     case: Case,
+    cause: Annotated[
+        str | None,
+        typer.Option(
+            "--cause", metavar="NAME", help="Explain this cause.  [default: the leading one]"
+        ),
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against", metavar="NAME", help="Compare with this one.  [default: the next one]"
+        ),
+    ] = None,
+    table: Annotated[
+        bool, typer.Option("--table", help="A row per finding instead of the letter.")
+    ] = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            "--plot",
+            metavar="FILE",
+            help="Also draw the log odds and the ways of the findings: .png, .svg or .pdf.",
+        ),
+    ] = None,
     set: Set = None,
     stage: Stage = None,
     scenario: Scenario = None,
@@ -241,13 +264,17 @@ def explain(
     networks: Networks = None,
     priors: Priors = None,
 ) -> None:
-    """Show how much every finding speaks for or against the leading cause."""
+    """Explain the answer: what speaks for and against, through what, and what would change it."""
     from epidural_dx.cli import explaining
 
     explaining.run(
         case,
         set or (),
         stage,
+        cause=cause,
+        against=against,
+        table=table,
+        plot=plot,
         as_json=json,
         model_options=_model(networks, priors, scenario, cause_mix),
     )
@@ -513,6 +540,22 @@ def validate(
         str,
         typer.Option("--prior", metavar="NAME", help="Tables by case under base_rates or mix."),
     ] = "mix",
+    cause_mix: Annotated[
+        Path | None,
+        typer.Option(
+            "--cause-mix",
+            metavar="FILE",
+            help="YAML: the share of each cause in the mix.  [default: as in the cases]",
+        ),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            "--report",
+            metavar="FOLDER",
+            help="Write the whole validation report as Markdown and HTML (some minutes).",
+        ),
+    ] = None,
     scenario: Scenario = None,
     json: Json = False,
     networks: Networks = None,
@@ -522,12 +565,26 @@ def validate(
     from epidural_dx.cli import validating
 
     validating.run(
-        cases, prior, as_json=json, model_options=_model(networks, priors, scenario, None)
+        cases,
+        prior,
+        mix=cause_mix,
+        report_folder=report,
+        as_json=json,
+        model_options=_model(networks, priors, scenario, None),
     )
 
 
 @app.command()
 def check(
+    model_card: Annotated[
+        Path | None,
+        typer.Option(
+            "--model-card",
+            metavar="FILE",
+            help="Write the model card (.md or .html), with the scores of the validation report "
+            "in the same folder.",
+        ),
+    ] = None,
     scenario: Scenario = None,
     json: Json = False,
     networks: Networks = None,
@@ -536,7 +593,9 @@ def check(
     """Check networks and figures; show what the numbers rest on and where they are weakest."""
     from epidural_dx.cli import checking
 
-    checking.run(as_json=json, model_options=_model(networks, priors, scenario, None))
+    checking.run(
+        card=model_card, as_json=json, model_options=_model(networks, priors, scenario, None)
+    )
 
 
 @app.command()

@@ -9,6 +9,7 @@ from epidural_dx.clinical.spelling import nearest
 from epidural_dx.errors import EvidenceError
 
 if TYPE_CHECKING:
+    from epidural_dx.analysis.consultation import Consultation
     from epidural_dx.answer import Answer
     from epidural_dx.clinical.evidence import Evidence
     from epidural_dx.decision.plan import Plan
@@ -91,8 +92,49 @@ def next_tests(
     }
 
 
-def explanation(model: Model, evidence: Evidence) -> dict[str, Any]:
-    """Say what every finding weighs for the leading cause against all others, in decibans."""
+def explanation(
+    model: Model, evidence: Evidence, *, cause: str | None = None, against: str | None = None
+) -> dict[str, Any]:
+    """Explain an answer in full: what speaks for and against it, through what, and what is missing.
+
+    Parameters and errors as :func:`epidural_dx.analysis.consultation.consult`.
+    """
+    from epidural_dx.analysis.consultation import consult
+
+    return explained(consult(model, evidence, cause=cause, against=against))
+
+
+def explained(found: Consultation) -> dict[str, Any]:
+    """Write an explanation as a document."""
+    return {
+        "model": identity(found.model),
+        **found.as_dict(),
+        "warnings": [warning.as_dict() for warning in found.answer.warnings],
+    }
+
+
+def weights(
+    model: Model, evidence: Evidence, *, contributions: bool = False, cause: str | None = None
+) -> dict[str, Any]:
+    """Say what every finding weighs for the leading cause against all others, in decibans.
+
+    The part of :func:`explanation` that takes milliseconds.
+
+    Parameters
+    ----------
+    model : Model
+    evidence : Evidence
+    contributions : bool
+        Also the order-averaged contributions, which add up from the base rate to the posterior
+        (:func:`epidural_dx.analysis.explanation.shapley`).
+    cause : str, optional
+        Of the contributions; by default the leading one.
+
+    Raises
+    ------
+    EvidenceError
+        Unknown cause, or impossible evidence.
+    """
     from epidural_dx.analysis.explanation import leave_one_out
 
     answer = model.diagnose(evidence)
@@ -102,7 +144,22 @@ def explanation(model: Model, evidence: Evidence) -> dict[str, Any]:
         "cause": leader,
         "probability": probability,
         "findings": leave_one_out(model, evidence),
+        **({"contributions": _contributions(model, evidence, cause)} if contributions else {}),
         "warnings": [warning.as_dict() for warning in answer.warnings],
+    }
+
+
+def _contributions(model: Model, evidence: Evidence, cause: str | None) -> dict[str, Any]:
+    from epidural_dx.analysis.explanation import shapley
+
+    found = shapley(model, evidence, cause)
+    return {
+        "cause": found.cause,
+        "against": found.against,
+        "prior_decibans": found.prior,
+        "posterior_decibans": found.posterior,
+        "orders": found.orders,
+        "findings": found.rows(),
     }
 
 

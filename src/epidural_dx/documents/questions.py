@@ -119,7 +119,17 @@ class PlanQuestion(PatientQuestion):
 
 
 class ExplainQuestion(PatientQuestion):
-    """Ask what every finding weighs."""
+    """Ask why the answer is what it is."""
+
+    only: Literal["weights", "contributions"] | None = Field(
+        default=None,
+        description="A part that is quick: the weights of the findings, or also their "
+        "contributions, which add up from the base rate to the probability.",
+    )
+    cause: Name | None = Field(default=None, description="Explain this cause, not the leading one.")
+    against: Name | None = Field(
+        default=None, description="Compare with this cause, not the likeliest other."
+    )
 
 
 class UncertaintyQuestion(PatientQuestion):

@@ -204,14 +204,50 @@ class Weight(Document):
     leader_without: str
 
 
+class Contribution(Document):
+    """Share of one finding in the way from the base rate to the probability, in decibans."""
+
+    finding: str
+    decibans: float
+
+
+class Contributions(Document):
+    """Order-averaged contributions; with the prior they add up to the posterior log odds."""
+
+    against: str | None
+    prior_decibans: float
+    posterior_decibans: float
+    orders: int
+    findings: list[Contribution]
+
+
+class Paragraph(Document):
+    """One paragraph of the letter."""
+
+    heading: str
+    text: str
+
+
 class Explanation(Document):
-    """Answer of ``explain``."""
+    """Answer of ``explain``; with ``only`` the members that stand first."""
 
     model: ModelIdentity
     cause: str
     probability: Probability
     findings: list[Weight]
     warnings: list[Caution]
+    contributions: Contributions | None = None
+    lower: Probability | None = None
+    upper: Probability | None = None
+    rival: str | None = None
+    paths: list[dict[str, Any]] | None = None
+    conditions: list[dict[str, Any]] | None = None
+    comparison: dict[str, Any] | None = None
+    stories: list[dict[str, Any]] | None = None
+    counterfactuals: dict[str, Any] | None = None
+    missing: list[dict[str, Any]] | None = None
+    letter: list[Paragraph] | None = None
+    sources: list[str] | None = None
 
 
 class Spread(Document):

@@ -154,8 +154,21 @@ def make_router(service: Service) -> APIRouter:
 
     @router.post("/explain", responses=described(schema.Explanation))
     async def explain(request: Request, question: ExplainQuestion) -> Response:
-        """Say how much every finding speaks for or against the leading cause."""
-        return await answered(service, request, question, answers.explanation)
+        """Say what speaks for the answer and against it, how much, through what, and what lacks."""
+
+        def work(model: Model, evidence: Evidence) -> Document:
+            if question.only is None:
+                return answers.explanation(
+                    model, evidence, cause=question.cause, against=question.against
+                )
+            return answers.weights(
+                model,
+                evidence,
+                contributions=question.only == "contributions",
+                cause=question.cause,
+            )
+
+        return await answered(service, request, question, work)
 
     @router.post("/uncertainty", responses=described(schema.Uncertainty))
     async def uncertainty(request: Request, question: UncertaintyQuestion) -> Response:
