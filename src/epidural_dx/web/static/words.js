@@ -1,0 +1,205 @@
+// Identifiers as people say them. Nothing here is a number of the model.
+
+const CAUSES = {
+  hematoma: "Hematoma",
+  abscess: "Abscess",
+  tuberculosis: "Tuberculosis",
+  metastasis_melanoma: "Melanoma metastasis",
+  metastasis_other: "Metastasis of another tumour",
+  lymphoma: "Lymphoma",
+  leukemia: "Leukemia",
+  myeloma: "Myeloma",
+  emh: "Extramedullary hematopoiesis",
+  disc: "Disc fragment",
+  lipomatosis: "Epidural lipomatosis",
+  nerve_sheath_tumor: "Nerve sheath tumour",
+  vascular_malformation: "Vascular malformation",
+  primary_bone_tumor: "Primary bone tumour",
+  cyst: "Cyst",
+  other: "Something else",
+};
+
+const DRIVERS = {
+  none: "no known driver",
+  anticoagulant: "anticoagulant",
+  dic: "disseminated intravascular coagulation",
+  recent_spinal_procedure: "spinal procedure",
+  recent_trauma: "injury",
+  iv_drug_use: "injection of drugs",
+  tb_exposure: "exposure to tuberculosis",
+  steroid_use: "corticosteroids",
+  childhood: "of childhood",
+  adulthood: "of adulthood",
+  chronic_myeloid_disorder: "transformed myeloid disorder",
+  unknown_primary: "unknown primary",
+  pediatric: "tumour of childhood",
+  other: "another primary",
+};
+
+const CONDITIONS = {
+  marrow_infiltration: "Marrow infiltration",
+  hemostasis: "Hemostasis",
+  blood_disorder: "Blood disorder",
+  melanoma_stage: "Melanoma",
+  melanoma_primary_site: "Primary site of the melanoma",
+  solid_tumor: "Solid tumour",
+  systemic_infection: "Systemic infection",
+};
+
+// State names that mean the same wherever they stand.
+const STATES = {
+  present: "yes",
+  absent: "no",
+  none: "none",
+  tdt: "transfusion-dependent thalassemia",
+  ntdt: "non-transfusion-dependent thalassemia",
+  sickle_cell: "sickle cell disease",
+  other_hemolytic: "another hemolytic anemia",
+  mds: "myelodysplastic syndrome",
+  aml: "acute myeloid leukemia",
+  cml: "chronic myeloid leukemia",
+  all: "acute lymphoblastic leukemia",
+  thalassemia_with_cml: "thalassemia with chronic myeloid leukemia",
+  dic: "disseminated intravascular coagulation",
+  emh: "extramedullary hematopoiesis",
+  age_0_17: "0 to 17",
+  age_18_39: "18 to 39",
+  age_40_59: "40 to 59",
+  age_60_plus: "60 or older",
+  low_100_149: "low (100–149)",
+  low_50_99: "low (50–99)",
+  up_to_2_levels: "up to 2 levels",
+  over_2_levels: "over 2 levels",
+  below_5: "below 5",
+  at_least_5: "5 or more",
+  under_3s: "under 3 s",
+  from_3_to_6s: "3 to 6 s",
+  over_6s: "over 6 s",
+  acute_days: "acute, days",
+  subacute_weeks: "subacute, weeks",
+  chronic_months: "chronic, months",
+  bilateral_lobulated: "bilateral, lobulated",
+  diffuse_low_t1: "diffuse low T1",
+  cd45_negative_population: "CD45-negative population",
+  pus_or_organism: "pus or organism",
+  hematoma_or_fibrin: "hematoma or fibrin",
+  pediatric: "tumour of childhood",
+  anorectal_genital: "anorectal or genital",
+  hypo: "hypointense",
+  iso: "isointense",
+  hyper: "hyperintense",
+};
+
+const GROUPS = {
+  patient: "Patient",
+  history: "History",
+  symptom: "Symptoms",
+  examination: "Examination",
+  laboratory: "Laboratory",
+  imaging: "Imaging",
+  tissue: "Tissue",
+  condition: "Known conditions",
+};
+
+const STAGES = {
+  mri: "MRI",
+  re_examination: "Re-examination",
+  follow_up: "Follow-up",
+};
+
+const GRADES = {
+  counted: "counted in patients",
+  estimated: "estimated from published figures",
+  expert: "judged by experts",
+  assumed: "assumed",
+};
+
+/** Groups of findings in the order in which a patient is met. */
+export const GROUP_ORDER = Object.keys(GROUPS);
+
+export const plain = (name) => String(name).replaceAll("_", " ");
+export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+
+export const cause = (name) => CAUSES[name] ?? capital(plain(name));
+export const driver = (name) => DRIVERS[name] ?? plain(name);
+export const state = (name) => STATES[name] ?? plain(name);
+export const group = (name) => GROUPS[name] ?? capital(plain(name));
+export const stage = (name) => STAGES[name] ?? capital(plain(name));
+export const grade = (name) => GRADES[name] ?? plain(name);
+export const condition = (variable) => CONDITIONS[variable.name] ?? variable.label;
+
+/** The driver of a mechanism in words; empty where the cause says it all. */
+export function drivenBy(mechanism) {
+  if (mechanism.driver === mechanism.cause || mechanism.driver === "none") {
+    return mechanism.driver === "none" ? DRIVERS.none : "";
+  }
+  return driver(mechanism.driver);
+}
+
+/** Replace the identifiers in a sentence of the server by words. */
+export function sentence(text, variables) {
+  return text.replace(/\b[a-z][a-z0-9]*(?:_[a-z0-9]+)+\b/g, (name) => {
+    if (variables?.has(name)) return variables.get(name).label;
+    if (CAUSES[name]) return CAUSES[name].toLowerCase();
+    return STATES[name] ?? plain(name);
+  });
+}
+
+/** A piece of evidence as the server read it, for one variable. */
+export function asRead(text, variable) {
+  const names = new Set(variable.states);
+  const humanized = (part) => part.replace(/[a-z][a-z0-9_]*/g, (word) =>
+    names.has(word) ? state(word) : word);
+  const arrow = text.lastIndexOf(" → ");
+  if (arrow < 0) return humanized(text);
+  return `${text.slice(0, arrow)}, ${humanized(text.slice(arrow + 3))}`;
+}
+
+// ---------------------------------------------------------------- numbers
+
+const NARROW = "\u202f";
+
+/** A probability as a percentage that never pretends to be certain. */
+export function percent(p) {
+  if (p === null || p === undefined) return "";
+  const x = 100 * p;
+  if (x > 0 && x < 0.1) return `<0.1${NARROW}%`;
+  if (x > 99.9 && x < 100) return `>99.9${NARROW}%`;
+  if (x < 9.95 && x > 0) return `${x.toFixed(1)}${NARROW}%`;
+  if (x > 99 && x < 99.95) return `${x.toFixed(1)}${NARROW}%`;
+  return `${Math.round(x)}${NARROW}%`;
+}
+
+/** A percentage in words for screen readers and sentences. */
+export const spokenPercent = (p) => percent(p).replace(NARROW, " ").replace("<", "under ").replace(">", "over ");
+
+/** A 90 % interval without repeated signs. */
+export function interval(lower, upper) {
+  const bare = (p) => percent(p).replace(`${NARROW}%`, "");
+  return `${bare(lower)}–${percent(upper)}`;
+}
+
+/** A change in percentage points; empty where nobody would see it. */
+export function change(now, before) {
+  const points = 100 * (now - before);
+  if (Math.abs(points) < 0.95) return "";
+  return `${points > 0 ? "+" : "−"}${Math.abs(points).toFixed(0)}`;
+}
+
+export function hours(h) {
+  if (h < 1) return `${Math.max(1, Math.round(h * 60))}${NARROW}min`;
+  if (h < 48) return `${Number(h.toFixed(h < 10 ? 1 : 0))}${NARROW}h`;
+  return `${Number((h / 24).toFixed(1))} days`;
+}
+
+export const dollars = (usd) => `US$${NARROW}${usd < 10 ? usd.toFixed(usd < 1 ? 2 : 0) : Math.round(usd).toLocaleString("en")}`;
+
+/** A quantity with few digits. */
+export const few = (x) => String(Number(Number(x).toPrecision(3)));
+
+/** A unit as printed: 10*9/L as ×10⁹/L. */
+export function unit(name) {
+  if (!name || name === "1") return "";
+  return name.replace(/^10[*^](\d+)/, (_, digits) =>
+    `×10${[...digits].map((d) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[d]).join("")}`).replace(/^Cel$/, "°C");
+}
