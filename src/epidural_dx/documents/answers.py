@@ -88,8 +88,26 @@ def next_tests(
     }
 
 
-def explanation(model: Model, evidence: Evidence) -> dict[str, Any]:
-    """Say what every finding weighs for the leading cause against all others, in decibans."""
+def explanation(
+    model: Model, evidence: Evidence, *, contributions: bool = False, cause: str | None = None
+) -> dict[str, Any]:
+    """Say what every finding weighs for the leading cause against all others, in decibans.
+
+    Parameters
+    ----------
+    model : Model
+    evidence : Evidence
+    contributions : bool
+        Also the order-averaged contributions, which add up from the base rate to the posterior
+        (:func:`epidural_dx.analysis.explanation.shapley`).
+    cause : str, optional
+        Of the contributions; by default the leading one.
+
+    Raises
+    ------
+    EvidenceError
+        Unknown cause, or impossible evidence.
+    """
     from epidural_dx.analysis.explanation import leave_one_out
 
     answer = model.diagnose(evidence)
@@ -99,7 +117,22 @@ def explanation(model: Model, evidence: Evidence) -> dict[str, Any]:
         "cause": leader,
         "probability": probability,
         "findings": leave_one_out(model, evidence),
+        **({"contributions": _contributions(model, evidence, cause)} if contributions else {}),
         "warnings": [warning.as_dict() for warning in answer.warnings],
+    }
+
+
+def _contributions(model: Model, evidence: Evidence, cause: str | None) -> dict[str, Any]:
+    from epidural_dx.analysis.explanation import shapley
+
+    found = shapley(model, evidence, cause)
+    return {
+        "cause": found.cause,
+        "against": found.against,
+        "prior_decibans": found.prior,
+        "posterior_decibans": found.posterior,
+        "orders": found.orders,
+        "findings": found.rows(),
     }
 
 

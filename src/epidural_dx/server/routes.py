@@ -125,6 +125,12 @@ def make_router(service: Service) -> APIRouter:
     @router.post("/explain")
     async def explain(request: Request, question: ExplainQuestion) -> Response:
         """Say how much every finding speaks for or against the leading cause."""
-        return await answered(service, request, question, answers.explanation)
+
+        def work(model: Model, evidence: Evidence) -> Document:
+            return answers.explanation(
+                model, evidence, contributions=question.contributions, cause=question.cause
+            )
+
+        return await answered(service, request, question, work)
 
     return router

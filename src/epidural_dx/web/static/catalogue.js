@@ -1,25 +1,30 @@
 // What the model knows: variables, tests, base rates, published patients.
 
 import { get } from "./service.js";
-import { GROUP_ORDER } from "./words.js";
+import * as words from "./words.js";
+
+/** Units offered beside a number; the server takes more. */
+const MOST_UNITS = 6;
 
 /** Read everything that does not depend on the patient. */
 export async function readCatalogue(signal) {
   const [variables, tests, scenarios, cases, model] = await Promise.all(
     ["variables", "tests", "scenarios", "cases", "model"].map((name) => get(`/v1/${name}`, signal)));
-  return new Catalogue(variables.variables, tests.tests, scenarios, cases.cases, model);
+  return new Catalogue(variables.variables, tests.tests, scenarios.scenarios, cases.cases, model);
 }
 
 export class Catalogue {
-  constructor(variables, tests, scenarios, cases, model) {
+  constructor(variables, tests, scenarios, cases, about) {
+    for (const one of variables) one.label = words.variable(one);
     this.variables = new Map(variables.map((one) => [one.name, one]));
     this.tests = new Map(tests.map((one) => [one.test, one]));
-    this.scenarios = scenarios.scenarios;
-    this.scenario = scenarios.default ?? scenarios.reference ?? model.scenario;
+    this.scenarios = scenarios;
     this.cases = cases;
-    this.model = model;
+    this.model = about.model;
+    /** Base rates where none are chosen. */
+    this.scenario = about.model.scenario;
     /** Findings that can be entered, by group in the order in which a patient is met. */
-    this.groups = new Map(GROUP_ORDER.map((name) => [
+    this.groups = new Map(words.GROUP_ORDER.map((name) => [
       name, variables.filter((one) => one.group === name && !one.latent)]));
     this.#others = new Map(variables.flatMap((one) =>
       (one.other_names ?? []).map((name) => [name, one.name])));
@@ -34,6 +39,9 @@ export class Catalogue {
   }
 }
 
+/** Whether a finding has two states that are offered beside it, without an editor. */
+export const isQuick = (variable) =>
+  isPair(variable) && !(variable.group === "laboratory" && isNumeric(variable));
 export const isNumeric = (variable) => Boolean(variable.unit) || variable.thresholds.length > 0;
 export const isPair = (variable) => variable.states.length === 2;
 
@@ -42,14 +50,7 @@ export const offered = (variable) =>
   isPair(variable) && variable.states[0] === "absent" ? [...variable.states].reverse() : variable.states;
 
 /** Units that a number of this variable may have, the usual one first. */
-export function unitsOf(variable) {
-  const units = [variable.unit, ...(variable.units ?? []), ...variable.thresholds.map((one) => one.unit)];
-  const seen = new Map();
-  for (const one of units) {
-    if (one && one !== "1") seen.set(one.replace("10*", "10^"), one);
-  }
-  return [...seen.values()];
-}
+export const unitsOf = (variable) => variable.units.filter(Boolean).slice(0, MOST_UNITS);
 
 /** Where a state begins and ends, if that is the same for everybody; else "". */
 export function cutOff(variable, state) {

@@ -53,6 +53,12 @@ export class Causes {
     say(this.rest, this.#all ? "Show fewer" : `Show ${hidden.length} others, together ${percent(total)}`);
   }
 
+  /** Whether a difference between two answers can be seen. */
+  moved(answer, before) {
+    const old = new Map(before.causes.map((one) => [one.cause, one.probability]));
+    return answer.causes.some((one) => change(one.probability, old.get(one.cause)) !== "");
+  }
+
   #make({ cause }) {
     const id = `cause-${cause}`;
     const line = h("button.cause-line", {
@@ -98,10 +104,10 @@ export class Causes {
     const several = mechanisms.length > 1;
     return [
       several && h("table.mechanisms", {},
-        h("caption.for-readers", {}, `What drives it, if it is ${words.cause(cause).toLowerCase()}`),
+        h("caption.for-readers", {}, `What drives it, if it is ${words.inSentence(words.cause(cause))}`),
         h("thead.for-readers", {}, h("tr", {}, h("th", { scope: "col" }, "Driver"), h("th", { scope: "col" }, "Probability"), h("th", { scope: "col" }, "90 % interval"))),
         h("tbody", {}, mechanisms.map((one) => h("tr", {},
-          h("th", { scope: "row" }, words.capital(words.drivenBy(one) || words.plain(one.driver))),
+          h("th", { scope: "row" }, words.capital(words.drivenBy(one) || words.cause(cause))),
           h("td", {}, percent(one.probability)),
           h("td.dim", {}, one.lower === null ? "" : interval(one.lower, one.upper)))))),
       h("p.actions", {},
@@ -113,10 +119,10 @@ export class Causes {
 
 function driversOf(mechanisms) {
   const total = mechanisms.reduce((sum, one) => sum + one.probability, 0);
-  if (total <= 0 || (mechanisms.length === 1 && words.drivenBy(mechanisms[0]) === words.driver("none"))) return "";
+  if (total <= 0) return "";
   const named = mechanisms.filter((one) => one.probability >= SMALL_DRIVER * total).slice(0, 3);
   if (named.length === 1) return words.drivenBy(named[0]);
-  return named.map((one) => `${words.drivenBy(one) || words.plain(one.driver)} ${percent(one.probability / total)}`).join(", ");
+  return named.map((one) => `${words.drivenBy(one)} ${percent(one.probability / total)}`).join(", ");
 }
 
 function draw(bar, probability, lower, upper, before) {

@@ -1,7 +1,8 @@
 // What is known: every finding in its group, with its value, its editor and what is wrong with it.
 
-import { cutOff, isNumeric, isPair, offered, unitsOf } from "./catalogue.js";
+import { cutOff, isNumeric, isQuick, offered, unitsOf } from "./catalogue.js";
 import { byId, debounced, fill, h, say } from "./elements.js";
+import * as words from "./words.js";
 import { asRead, capital, group, state, unit } from "./words.js";
 
 /** Typing pauses this long before a number is sent. */
@@ -128,7 +129,7 @@ class Row {
       "aria-controls": `editor-${name}`,
       onclick: () => (this.#isOpen ? this.#close() : this.edit()),
     });
-    this.pair = isPair(variable) ? this.#makePair() : null;
+    this.pair = isQuick(variable) ? this.#makePair() : null;
     this.remove = h("button.icon.remove", {
       type: "button",
       hidden: true,
@@ -136,11 +137,12 @@ class Row {
       title: "Remove",
       onclick: () => this.#remove(),
     }, "×");
-    this.keep = h("button.link", {
+    this.keep = h("button.link.keep", {
       type: "button",
       hidden: true,
+      "aria-label": `Take ${label} as known`,
       onclick: () => act.onKeep(variable, `keep ${label}`),
-    }, "It is so");
+    }, "Keep");
     this.problem = h("div.problem", { id: `problem-${name}`, role: "alert", hidden: true });
     this.holder = h("div.editor", { id: `editor-${name}`, hidden: true });
     this.element = h("li.finding", { "data-variable": name },
@@ -176,7 +178,7 @@ class Row {
     this.#close();
     this.act.onRemove(this.variable, `remove ${this.variable.label}`);
     // The button is gone: go on where a keyboard user was.
-    (this.radios?.[0] ?? this.value).focus();
+    (this.pair ? this.radios[0] : this.value).focus();
   }
 
   show(finding, reading, problem) {
@@ -194,6 +196,7 @@ class Row {
     if (this.radios) for (const radio of this.radios) radio.checked = this.known && radio === chosen;
     // Two states need no editor, unless a number says more or something else was given.
     const plainPair = this.radios && (!this.known || this.#raw === chosen?.value);
+    if (this.pair) this.pair.hidden = !plainPair;
     this.value.hidden = Boolean(plainPair && !isNumeric(variable));
     say(this.value, plainPair ? (unit(variable.unit) || "number") : text || "Add");
     this.value.classList.toggle("is-empty", !text || Boolean(plainPair));
@@ -205,11 +208,11 @@ class Row {
   #showProblem(problem) {
     this.problem.hidden = !problem;
     this.value.setAttribute("aria-describedby", problem ? this.problem.id : "");
-    const text = problem ? problem.message : "";
+    const text = problem ? words.beside(problem.message, this.variable.name) : "";
     if (text === this.#problemText) return;
     this.#problemText = text;
-    fill(this.problem, problem && problemContent(problem, {
-      label: (nearest) => `Use ${this.variable.states.includes(nearest) ? state(nearest) : nearest}`,
+    fill(this.problem, problem && problemContent({ ...problem, message: text }, {
+      label: (nearest) => `Use ${rawText(repaired(this.#raw, nearest, this.variable), this.variable)}`,
       use: (nearest) => this.#set(repaired(this.#raw, nearest, this.variable)),
     }));
   }
@@ -332,7 +335,7 @@ class Editor {
       .filter(([, range]) => range);
     if (!cuts.length) {
       return this.variable.thresholds.some((one) => one.sex || one.age_low || one.age_high)
-        ? h("p.hint", {}, "Cut-offs depend on age or sex: enter them first.") : null;
+        ? h("p.hint", {}, "Its cut-offs depend on age or sex, so enter those too.") : null;
     }
     return h("p.hint", {}, cuts.map(([name, range]) => `${name} ${range}`).join(" · "),
       unit(this.variable.unit) ? ` (${unit(this.variable.unit)})` : "");

@@ -196,7 +196,7 @@ class Page {
     byId("case").append(h("optgroup", { label: "Published patients" }, catalogue.cases.map((one) => h("option", { value: one.name }, one.title))));
     byId("case").addEventListener("change", () => this.#toCase(byId("case").value));
     byId("rank-by").addEventListener("change", () => this.#rank());
-    const { version, digest } = catalogue.model.model ?? catalogue.model;
+    const { version, digest } = catalogue.model;
     say(byId("model"), `epidural-dx ${version} · networks and priors ${digest.slice(0, 12)}`);
   }
 
@@ -221,6 +221,7 @@ class Page {
       }
     });
     window.addEventListener("hashchange", () => this.#openLink());
+    window.addEventListener("beforeprint", () => say(byId("printed"), `Printed ${new Date().toLocaleString()}`));
     window.addEventListener("online", () => this.ask.now());
   }
 
@@ -324,11 +325,19 @@ class Page {
   // -------------------------------------------------------------- what if
 
   #whatIf(variable, state, test) {
-    session.set(variable.name, state, { hypothetical: true, what: `what if ${variable.label} ${words.state(state)}` });
-    announce(`What if ${variable.label} is ${words.state(state)}? ${test ? `From ${test.label}. ` : ""}`);
+    session.set(variable.name, state, { hypothetical: true, what: `what if ${variable.label} ${words.predicate(state)}` });
+    announce(`What if ${words.inSentence(variable.label)} is ${words.predicate(state)}? From ${test.label}.`);
+    // The button that was pressed goes with the old ranking; what it did is told here.
+    byId("what-if").focus();
   }
 
-  #showWhatIf() {
+  #endWhatIf(end) {
+    end();
+    byId("tests").focus({ preventScroll: true });
+  }
+
+  /** @param {boolean} answered - Whether the answer is to what is supposed now. */
+  #showWhatIf(answered) {
     const banner = byId("what-if");
     const supposed = hypotheticalOf(session.state);
     banner.hidden = !supposed.length;
@@ -336,19 +345,19 @@ class Page {
     const { answer: known } = this.#known;
     const lead = this.#answer?.causes[0];
     const was = known?.causes.find((one) => one.cause === lead?.cause)?.probability;
-    const current = lead && was !== undefined;
+    const current = answered && lead && was !== undefined;
     fill(banner,
       h("div", {},
         h("p.what-if-title", {}, h("strong", {}, "What if "), supposed.map((name, i) => {
           const variable = this.catalogue.variables.get(name);
-          return [i ? " and " : "", `${variable?.label.toLowerCase().replace(/^t([12])/, "T$1") ?? name} is ${rawText(session.state.findings[name].value, variable)}`];
+          return [i ? " and " : "", `${variable ? words.inSentence(variable.label) : name} is ${supposedText(session.state.findings[name].value, variable)}`];
         }), "?"),
         current ? h("p.what-if-change", {}, `${words.cause(lead.cause)} `,
           h("span.dim", {}, percent(was)), h("span", { "aria-hidden": "true" }, " → "), h("span.for-readers", {}, " to "), h("strong", {}, percent(lead.probability)),
-          known.causes[0].cause === lead.cause ? null : h("span", {}, `, ahead of ${words.cause(known.causes[0].cause).toLowerCase()}`)) : null),
+          known.causes[0].cause === lead.cause ? null : h("span", {}, `, ahead of ${words.inSentence(words.cause(known.causes[0].cause))}`)) : null),
       h("div.what-if-tools", {},
-        h("button.quiet.small", { type: "button", onclick: () => session.keepHypothetical("take as known") }, "Take as known"),
-        h("button.quiet.small", { type: "button", onclick: () => session.dropHypothetical("drop what if") }, "Drop it")));
+        h("button.quiet.small", { type: "button", onclick: () => this.#endWhatIf(() => session.keepHypothetical("take as known")) }, "Take as known"),
+        h("button.quiet.small", { type: "button", onclick: () => this.#endWhatIf(() => session.dropHypothetical("drop what if")) }, "Drop it")));
   }
 
   // -------------------------------------------------------------- what cannot be read
@@ -410,6 +419,7 @@ class Page {
     say(byId("scenario-why"), about ? `Base rates: ${about.label}. ${words.capital(about.why)}.` : "");
     byId("case").value = state.patient?.name ?? "";
     this.#showStory(state.patient);
+    this.#showWhatIf(false);
     this.#showUnknownNames(state);
   }
 
@@ -536,14 +546,18 @@ class Page {
   }
 
   async #explainWith(evidence, scenario, signal) {
+    const body = byId("why-body");
     if (!Object.keys(evidence).length) {
       this.why.empty();
+      body.setAttribute("aria-busy", "false");
       return;
     }
+    body.setAttribute("aria-busy", "true");
     const cause = this.#whyCause ? { cause: this.#whyCause } : {};
     const explanation = await post("/v1/explain", { evidence, ...scenario, ...cause, contributions: true }, signal);
     const supposed = new Set(hypotheticalOf(session.state));
     this.why.show(explanation, this.#answer, (name) => supposed.has(name));
+    body.setAttribute("aria-busy", "false");
   }
 
   /** One more question about the state that is shown; dies with it. */
@@ -565,10 +579,13 @@ class Page {
 
   #showAnswer() {
     const before = this.#reference();
+    const supposed = hypotheticalOf(session.state).length > 0;
+    byId("key-before").hidden = !before || !this.causes.moved(this.#answer, before);
+    say(byId("key-before").lastChild, supposed ? "without the what-if" : "before the last change");
     this.causes.show(this.#answer, before);
     this.conditions.show(this.#answer, before);
     this.#showCautions(this.#answer.warnings.filter((one) => one.code !== "research_use"));
-    this.#showWhatIf();
+    this.#showWhatIf(true);
     const [first] = this.#answer.causes;
     fill(byId("jump-lead"), h("span", {}, words.cause(first.cause)), h("strong", {}, percent(first.probability)));
   }
@@ -601,6 +618,8 @@ class Page {
   }
 }
 
+const supposedText = (value, variable) =>
+  (typeof value === "string" && variable?.states.includes(value) ? words.predicate(value) : rawText(value, variable));
 const EMPTY_WITH = (scenario) => ({ ...EMPTY, scenario });
 const keyOf = (evidence, scenario) => JSON.stringify([evidence, scenario]);
 

@@ -4,6 +4,8 @@ import { byId, fill, h, keyed, say } from "./elements.js";
 import * as words from "./words.js";
 import { dollars, few, hours, percent } from "./words.js";
 
+/** The likely results are offered at once for this many tests; for the others on opening. */
+const WITH_RESULTS = 3;
 /** Tests that tell less than this (bits) are only named. */
 const NEGLIGIBLE = 0.005;
 const MOST_SHOWN = 6;
@@ -54,7 +56,7 @@ export class Tests {
     say(this.more, this.#all ? "Show the best six" : `Show ${telling.length - MOST_SHOWN} more tests`);
     const silent = ranked.filter((one) => one.information_bits < NEGLIGIBLE);
     say(this.silent, this.#all && silent.length
-      ? `Tell next to nothing now: ${silent.map((one) => one.label.toLowerCase()).join(", ")}.` : "");
+      ? `Tell next to nothing now: ${silent.map((one) => words.inSentence(one.label)).join(", ")}.` : "");
   }
 
   #make({ test, label }) {
@@ -80,7 +82,7 @@ export class Tests {
     fill(facts, this.#facts(one, by).map((text) => h("li", {}, text)));
     gate.hidden = !barred && !put_off;
     if (!gate.hidden) fill(gate, this.#gate(one, barred));
-    fill(results, this.#results(one));
+    fill(results, place < WITH_RESULTS || this.#open.has(one.test) ? this.#results(one) : null);
     this.#details(more, one);
   }
 
@@ -97,7 +99,7 @@ export class Tests {
     const { why } = parts(one.reason);
     return [
       h("strong", {}, barred ? "Barred now" : "Barred until corrected"),
-      h("span", {}, words.sentence(why, this.catalogue.variables)),
+      h("span", {}, words.capital(words.sentence(why, this.catalogue.variables))),
       one.first.length ? h("span", {}, ` First: ${one.first.map((name) => this.#label(name)).join(", ")}.`) : null,
     ];
   }
@@ -110,13 +112,13 @@ export class Tests {
     if (!one.results.length) return null;
     const variable = this.catalogue.variables.get(one.results[0].finding);
     return [
-      h("p.results-title", { id: `results-${one.test}` }, "What if ", h("span", {}, variable.label.toLowerCase()), " is"),
+      h("p.results-title", { id: `results-${one.test}` }, "What if ", words.inSentence(variable.label), " is"),
       h("ul", { "aria-labelledby": `results-${one.test}` }, one.results.map((result) => h("li", {},
         h("button.result", {
           type: "button",
           onclick: () => this.act.onWhatIf(variable, result.state, one),
         },
-        h("span.result-state", {}, words.capital(words.state(result.state))),
+        h("span.result-state", {}, words.capital(words.predicate(result.state))),
         h("span.dim", {}, ` ${percent(result.probability)} likely`),
         h("span.result-then", {},
           h("span", { "aria-hidden": "true" }, "→ "), h("span.for-readers", {}, ", then "),
@@ -164,7 +166,7 @@ export class Tests {
             variable.states.map((state) => h("button.unit", {
               type: "button",
               onclick: () => this.act.onWhatIf(variable, state, one),
-            }, words.state(state)))));
+            }, words.predicate(state)))));
       })),
       h("p.actions", {}, h("button.quiet.small", { type: "button", onclick: () => this.act.onSources(one.test) }, "Sources of price, time and harm")),
     ];
@@ -180,5 +182,5 @@ export class Tests {
 function parts(reason) {
   const match = /^(?:Put off|Not now): (.*?)(?=, (?:tells |hardly ))(?:, )(.*)$/s.exec(reason);
   if (!match) return { why: "", rest: reason };
-  return { why: ` ${match[1].replace(/, first .*$/, "")}.`, rest: match[2] };
+  return { why: `${match[1].replace(/, first .*$/, "")}.`, rest: match[2] };
 }

@@ -126,7 +126,7 @@ export class Why {
     if (!pivots.length) return null;
     return h("p.pivots", {}, pivots.map((one) => {
       const variable = this.catalogue.variables.get(one.finding);
-      return h("span", {}, `Without ${variable.label.toLowerCase().replace(/^t([12])/, "T$1")}, ${words.cause(one.leader_without).toLowerCase()} would lead. `);
+      return h("span", {}, `Without ${words.inSentence(variable.label)}, ${words.inSentence(words.cause(one.leader_without))} would lead. `);
     }));
   }
 }

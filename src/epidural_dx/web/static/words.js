@@ -19,21 +19,29 @@ const CAUSES = {
   other: "Something else",
 };
 
+// What drives a mechanism: the part of its name after the cause.
 const DRIVERS = {
-  none: "no known driver",
+  acute: "acute leukemia",
+  adult: "of adulthood",
   anticoagulant: "anticoagulant",
+  antiplatelet: "antiplatelet drug",
+  child: "of childhood",
   dic: "disseminated intravascular coagulation",
-  recent_spinal_procedure: "spinal procedure",
-  recent_trauma: "injury",
+  exposure: "exposure to tuberculosis",
+  hemoglobinopathy: "hemoglobinopathy",
+  hereditary_bleeding: "hereditary bleeding disorder",
+  isolated: "isolated",
   iv_drug_use: "injection of drugs",
-  tb_exposure: "exposure to tuberculosis",
-  steroid_use: "corticosteroids",
-  childhood: "of childhood",
-  adulthood: "of adulthood",
-  chronic_myeloid_disorder: "transformed myeloid disorder",
-  unknown_primary: "unknown primary",
+  other_primary: "another primary",
   pediatric: "tumour of childhood",
-  other: "another primary",
+  procedure: "spinal procedure",
+  recent_infection: "infection elsewhere",
+  secondary: "lymphoma elsewhere",
+  solitary: "solitary",
+  steroid: "corticosteroids",
+  systemic: "systemic myeloma",
+  transformation: "transformed myeloid disorder",
+  trauma: "injury",
 };
 
 const CONDITIONS = {
@@ -85,6 +93,7 @@ const STATES = {
   hematoma_or_fibrin: "hematoma or fibrin",
   pediatric: "tumour of childhood",
   anorectal_genital: "anorectal or genital",
+  non_diagnostic: "non-diagnostic",
   hypo: "hypointense",
   iso: "isointense",
   hyper: "hyperintense",
@@ -121,28 +130,46 @@ export const plain = (name) => String(name).replaceAll("_", " ");
 export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
 export const cause = (name) => CAUSES[name] ?? capital(plain(name));
-export const driver = (name) => DRIVERS[name] ?? plain(name);
-export const state = (name) => STATES[name] ?? plain(name);
 export const group = (name) => GROUPS[name] ?? capital(plain(name));
 export const stage = (name) => STAGES[name] ?? capital(plain(name));
 export const grade = (name) => GRADES[name] ?? plain(name);
+export const variable = ({ name, label }) => (name === "age_group" ? "Age" : label);
 export const condition = (variable) => CONDITIONS[variable.name] ?? variable.label;
 
-/** The driver of a mechanism in words; empty where the cause says it all. */
-export function drivenBy(mechanism) {
-  if (mechanism.driver === mechanism.cause || mechanism.driver === "none") {
-    return mechanism.driver === "none" ? DRIVERS.none : "";
-  }
-  return driver(mechanism.driver);
+/** A state in words; that of a lesion is its cause with its phase: "hematoma, subacute". */
+export function state(name) {
+  if (STATES[name]) return STATES[name];
+  if (CAUSES[name] && name !== "other") return inSentence(CAUSES[name]);
+  const of = Object.keys(CAUSES).find((one) => one !== "other" && name.startsWith(`${one}_`));
+  return of ? `${inSentence(CAUSES[of])}, ${plain(name.slice(of.length + 1))}` : plain(name);
 }
+
+/** A state after "is": a finding is present, where its field says yes. */
+export const predicate = (name) => (name === "present" || name === "absent" ? name : state(name));
+
+/** What drives a mechanism, in words; empty where the cause says it all. */
+export function drivenBy({ name, cause: of }) {
+  if (name === of) return "";
+  const own = name.replace(/^metastasis_/, "").replace(new RegExp(`^${of}_`), "");
+  return DRIVERS[own] ?? plain(own);
+}
+
+/** A label inside a sentence: its first letter small, unless it is an abbreviation. */
+export const inSentence = (label) => (/^[A-Z][a-z]/.test(label) ? label.charAt(0).toLowerCase() + label.slice(1) : label);
+
+const ABBREVIATIONS = { aptt: "aPTT", crp: "CRP", ct: "CT", dic: "DIC", esr: "ESR", inr: "INR", ldh: "LDH", mri: "MRI" };
+const ABBREVIATED = new RegExp(`\\b(?:${Object.keys(ABBREVIATIONS).join("|")})\\b`, "g");
+
+/** Causes as the server spells them in a sentence, where that is not how people say them. */
+const SPOKEN = new RegExp(`\\b(?:${Object.keys(CAUSES).filter((name) => name.includes("_") || name === "emh").map(plain).join("|")})\\b`, "g");
 
 /** Replace the identifiers in a sentence of the server by words. */
 export function sentence(text, variables) {
-  return text.replace(/\b[a-z][a-z0-9]*(?:_[a-z0-9]+)+\b/g, (name) => {
+  return text.replace(SPOKEN, (name) => inSentence(CAUSES[name.replaceAll(" ", "_")])).replace(/\b[a-z][a-z0-9]*(?:_[a-z0-9]+)+\b/g, (name) => {
     if (variables?.has(name)) return variables.get(name).label;
-    if (CAUSES[name]) return CAUSES[name].toLowerCase();
+    if (CAUSES[name]) return inSentence(CAUSES[name]);
     return STATES[name] ?? plain(name);
-  });
+  }).replace(ABBREVIATED, (short) => ABBREVIATIONS[short]);
 }
 
 /** A piece of evidence as the server read it, for one variable. */
@@ -152,7 +179,9 @@ export function asRead(text, variable) {
     names.has(word) ? state(word) : word);
   const arrow = text.lastIndexOf(" → ");
   if (arrow < 0) return humanized(text);
-  return `${text.slice(0, arrow)}, ${humanized(text.slice(arrow + 3))}`;
+  // The number as it was given is enough; what it became in another unit is for the notes.
+  const given = text.slice(0, arrow).split(" = ")[0];
+  return `${given}, ${humanized(text.slice(arrow + 3))}`;
 }
 
 // ---------------------------------------------------------------- numbers
@@ -175,6 +204,7 @@ export const spokenPercent = (p) => percent(p).replace(NARROW, " ").replace("<",
 
 /** A 90 % interval without repeated signs. */
 export function interval(lower, upper) {
+  if (percent(lower) === percent(upper)) return percent(upper);
   const bare = (p) => percent(p).replace(`${NARROW}%`, "");
   return `${bare(lower)}–${percent(upper)}`;
 }
@@ -193,6 +223,15 @@ export function hours(h) {
 }
 
 export const dollars = (usd) => `US$${NARROW}${usd < 10 ? usd.toFixed(usd < 1 ? 2 : 0) : Math.round(usd).toLocaleString("en")}`;
+
+/** How many patients a figure is worth. */
+export const patients = (x) => `${x < 10 ? Number(x.toFixed(1)) : Math.round(x)} patients`;
+
+/** What the server says of a finding, beside that finding: its name need not be repeated. */
+export function beside(message, name) {
+  const own = message.startsWith(`${name}: `) ? message.slice(name.length + 2) : message;
+  return capital(own);
+}
 
 /** A quantity with few digits. */
 export const few = (x) => String(Number(Number(x).toPrecision(3)));
