@@ -9,7 +9,10 @@ from epidural_dx.clinical.spelling import nearest
 from epidural_dx.errors import EvidenceError
 
 if TYPE_CHECKING:
+    from epidural_dx.answer import Answer
     from epidural_dx.clinical.evidence import Evidence
+    from epidural_dx.decision.plan import Plan
+    from epidural_dx.decision.stopping import Stopping
     from epidural_dx.model import Model
 
 
@@ -159,8 +162,13 @@ def plan(
     stopping = same_decision_probability(
         model, evidence, exclude=excluded, hours_since_onset=hours_since_onset
     )
+    return planned(answer, found, stopping)
+
+
+def planned(answer: Answer, found: Plan, stopping: Stopping) -> dict[str, Any]:
+    """Write a plan and its stop rule as a document."""
     return {
-        "model": identity(model),
+        "model": identity(answer.model),
         **found.as_dict(),
         "stopping": stopping.as_dict(),
         "warnings": [warning.as_dict() for warning in answer.warnings],

@@ -128,14 +128,14 @@ def variable(model: Model, v: Variable) -> dict[str, Any]:
     }
 
 
-def tests(model: Model, priors: Path) -> dict[str, Any]:
+def tests(model: Model) -> dict[str, Any]:
     """List the tests with what they reveal, cost and risk."""
     from epidural_dx.literature.rows import read_table
 
     details = {
         row["test"]: row
         for _, row in read_table(
-            priors / "tests.csv", ["test", "label", "price_usd", "turnaround_hours"]
+            model.priors / "tests.csv", ["test", "label", "price_usd", "turnaround_hours"]
         )
     }
     return {

@@ -86,7 +86,7 @@ def make_router(service: Service) -> APIRouter:
     @router.get("/tests")
     async def tests(request: Request) -> Response:
         """List the tests, with what they reveal, cost and risk."""
-        return await listed(request, lambda model: listings.tests(model, model.priors))
+        return await listed(request, listings.tests)
 
     @router.get("/causes")
     async def causes(request: Request, scenario: MaybeName = None) -> Response:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from epidural_dx import store
 from epidural_dx.clinical.case import read_case
 from epidural_dx.clinical.spelling import nearest
-from epidural_dx.errors import EpiduralDxError, EvidenceError
+from epidural_dx.errors import EvidenceError
 from epidural_dx.model import Model, load_model
 from epidural_dx.server.problems import Problem
 from epidural_dx.server.settings import Settings
@@ -186,8 +186,4 @@ class Shelf:
     @cached_property
     def cases(self) -> dict[str, Case]:
         """Published patients by name."""
-        try:
-            folder = store.data_folder("cases", None)
-        except EpiduralDxError:
-            return {}
-        return {path.stem: read_case(path) for path in sorted(folder.glob("*.yaml"))}
+        return {name: read_case(path) for name, path in store.published_patients().items()}
