@@ -403,7 +403,7 @@ export function rawText(raw, variable) {
 
 /** Evidence with the nearest match put in: a state, a whole quantity, or only its unit. */
 export function repaired(raw, nearest, variable) {
-  if (variable.states.includes(nearest) || /^[<>≤≥=]*\s*\d/.test(nearest)) return nearest;
+  if (variable.states.includes(nearest) || /^[<>≤≥=]*\s*[\d.,]+(?:\s|$)/.test(nearest)) return nearest;
   const figure = typeof raw === "string" ? /^\s*[<>≤≥=~]*\s*[\d.,]+/.exec(raw)?.[0].trim() : null;
   if (figure) return `${figure} ${nearest}`;
   if (raw && typeof raw === "object" && "value" in raw) return { ...raw, unit: nearest };

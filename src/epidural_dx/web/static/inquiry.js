@@ -120,7 +120,7 @@ export class Inquiry {
       try {
         return await post("/v1/diagnose", { ...question, intervals: false, next_tests: false }, signal);
       } catch (error) {
-        const name = error instanceof Problem && error.status === 422 ? error.variable : null;
+        const name = error instanceof Problem && error.kind === "evidence" ? error.variable : null;
         if (name === null || !(name in question.evidence)) throw error;
         error.raw = JSON.stringify(question.evidence[name]);
         this.problems.set(name, error);

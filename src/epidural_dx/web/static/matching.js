@@ -54,7 +54,7 @@ export function match(index, text) {
     }
     // The state alone may name the finding: "rim", "schistocytes".
     const own = onlyState(entry, typed);
-    if (own) keep(entry, own, 6);
+    if (own) keep(entry, own.name, own.isWhole ? 2.5 : 6);
   }
   return [...found.values()]
     .sort((a, b) => a.score - b.score || a.variable.label.length - b.variable.label.length)
@@ -113,7 +113,9 @@ function onlyState(entry, typed) {
   if (!tokens.length || tokens.join("").length < 3) return null;
   const common = ["present", "absent", "none", "normal", "negative", "positive", "low", "high", "raised", "yes"];
   const name = stateOf(entry, tokens);
-  return name && !common.includes(name) ? name : null;
+  if (!name || common.includes(name)) return null;
+  const { words } = entry.states.find((one) => one.name === name);
+  return { name, isWhole: tokens.every((token) => words.includes(token)) };
 }
 
 /** Whether two words differ by a slip: one letter, or two in long words (swaps count once). */

@@ -340,7 +340,7 @@ class Page {
     // The findings cannot be true together, or the question as a whole is refused.
     const { undoable } = this.#session;
     fill(byId("cautions"), h("div.problem", { role: "alert" },
-      h("p", {}, words.capital(words.sentence(error.message, this.catalogue.variables))),
+      h("p", {}, words.capital(words.sentence(withoutPlace(error), this.catalogue.variables))),
       undoable ? h("p.repairs", {}, h("button.quiet.small", { type: "button", onclick: () => this.#undo() }, `Undo: ${undoable}`)) : null));
     for (const id of Object.values(BUSY)) byId(id).setAttribute("aria-busy", "false");
   }
@@ -416,6 +416,10 @@ class Page {
       + `${this.#best ? ` Best next test: ${this.#best.label}.` : ""}`);
   }
 }
+
+/** The sentence of a problem with several findings, without the one it happened to name first. */
+const withoutPlace = ({ kind, message, variable }) =>
+  (kind === "impossible" && variable ? message.replace(`${variable}: `, "") : message);
 
 /** Tell a screen reader. */
 function announce(text) {

@@ -5,6 +5,8 @@ export class Problem extends Error {
   constructor(status, document) {
     super(document.detail || document.title || `The server answered with status ${status}.`);
     this.status = status;
+    /** "evidence" where one finding cannot be read, "impossible" where findings exclude each other, … */
+    this.kind = String(document.type ?? "").split(":").at(-1);
     this.variable = document.variable ?? null;
     this.value = document.value ?? null;
     this.allowed = document.allowed ?? [];

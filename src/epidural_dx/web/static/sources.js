@@ -59,7 +59,7 @@ export class Sources {
    * @param {{states: string[]}} [read] - How the patient's value was read.
    */
   ofVariable(variable, read) {
-    return this.#show(`Figures behind ${variable.label}`, async (signal) => {
+    return this.#show(`Figures behind ${words.inSentence(variable.label)}`, async (signal) => {
       const behind = await get(`/v1/variables/${encodeURIComponent(variable.name)}/sources`, signal);
       if (!behind.columns.length) return this.#withoutTable(variable, signal);
       return [
@@ -84,7 +84,7 @@ export class Sources {
   /** Price, time and harm of a test. */
   ofTest(name) {
     const test = this.catalogue.tests.get(name);
-    return this.#show(`Figures behind ${test.label}`, async (signal) => {
+    return this.#show(`Figures behind ${words.inSentence(test.label)}`, async (signal) => {
       this.#all ??= new Map((await get("/v1/sources", signal)).sources.map((one) => [one.id, one]));
       const facts = [
         ["Price", `US$ ${test.price_usd}`],

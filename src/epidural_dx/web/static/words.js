@@ -165,8 +165,10 @@ const SPOKEN = new RegExp(`\\b(?:${Object.keys(CAUSES).filter((name) => name.inc
 
 /** Replace the identifiers in a sentence of the server by words. */
 export function sentence(text, variables) {
-  return text.replace(SPOKEN, (name) => inSentence(CAUSES[name.replaceAll(" ", "_")])).replace(/\b[a-z][a-z0-9]*(?:_[a-z0-9]+)+\b/g, (name) => {
-    if (variables?.has(name)) return variables.get(name).label;
+  const said = text.replace(/\b([a-z][a-z0-9_]*) ([a-z][a-z0-9_]*)/g, (both, name, value) =>
+    (variables?.get(name)?.states.includes(value) ? `${inSentence(variables.get(name).label)} ${predicate(value)}` : both));
+  return said.replace(SPOKEN, (name) => inSentence(CAUSES[name.replaceAll(" ", "_")])).replace(/\b[a-z][a-z0-9]*(?:_[a-z0-9]+)+\b/g, (name) => {
+    if (variables?.has(name)) return inSentence(variables.get(name).label);
     if (CAUSES[name]) return inSentence(CAUSES[name]);
     return STATES[name] ?? plain(name);
   }).replace(ABBREVIATED, (short) => ABBREVIATIONS[short]);
