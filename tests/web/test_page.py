@@ -226,6 +226,7 @@ def test_impossible_findings_are_said_and_can_be_undone(page: Page) -> None:
         "hemoglobinopathy transfusion-dependent thalassemia."
     )
     assert page.js("return document.body.classList.contains('is-stale')")
+    assert page.axe() == []
     page.click("#cautions .problem button").settle()
     assert not page.js("return document.body.classList.contains('is-stale')")
 

@@ -3,6 +3,8 @@
 import { get } from "./service.js";
 import * as words from "./words.js";
 
+/** Letters of both states that fit beside the name of a finding. */
+const QUICK = 18;
 /** Units offered beside a number; the server takes more. */
 const MOST_UNITS = 6;
 
@@ -39,9 +41,10 @@ export class Catalogue {
   }
 }
 
-/** Whether a finding has two states that are offered beside it, without an editor. */
+/** Whether a finding has two short states that are offered beside it, without an editor. */
 export const isQuick = (variable) =>
-  isPair(variable) && !(variable.group === "laboratory" && isNumeric(variable));
+  isPair(variable) && !(variable.group === "laboratory" && isNumeric(variable))
+  && variable.states.map(words.state).join("").length <= QUICK;
 export const isNumeric = (variable) => Boolean(variable.unit) || variable.thresholds.length > 0;
 export const isPair = (variable) => variable.states.length === 2;
 
