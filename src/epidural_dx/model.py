@@ -320,6 +320,23 @@ class Model:
         """Return the variable that a spelling stands for, or None."""
         return canonical_name(spelled, self.variables, self._compiled.aliases)
 
+    def other_names(self, name: str) -> list[str]:
+        """Other names under which a value means the same as under the variable's own name."""
+        return [
+            spelled
+            for spelled, alias in self._compiled.aliases.variables.items()
+            if alias.variable == name
+            and not alias.less_upper_limit
+            and alias.unit in (None, self.variables[name].unit)
+        ]
+
+    def units_of(self, name: str) -> list[str]:
+        """Units that numbers of a variable may have, one spelling of each, the usual one first."""
+        distinct: dict[tuple[str, float, float], str] = {}
+        for one in self._compiled.units.conversions(name):
+            distinct.setdefault((one.unit, one.factor, one.offset), one.text)
+        return list(distinct.values())
+
     def arrays(self, evidence: Evidence) -> dict[int, Array]:
         """Likelihood vectors by position."""
         return {

@@ -105,6 +105,8 @@ def variable(model: Model, v: Variable) -> dict[str, Any]:
         "group": v.group,
         "states": list(v.states),
         "unit": v.unit,
+        "units": model.units_of(v.name),
+        "other_names": model.other_names(v.name),
         "latent": v.latent,
         "parents": list(model.parents[v.name]),
         "tests": revealed_by(model, v.name),

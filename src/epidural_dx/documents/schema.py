@@ -361,6 +361,8 @@ class VariableDocument(Document):
     group: str
     states: list[str] = Field(description="From least to most.")
     unit: str | None
+    units: list[str] = Field(description="Units that it is understood in; the first is its own.")
+    other_names: list[str]
     latent: bool = Field(description="Has a posterior and is not observed.")
     parents: list[str]
     tests: list[str] = Field(description="Tests that reveal it.")
