@@ -317,6 +317,14 @@ class FhirCodes:
         """Whether a code is that of a test or its report."""
         return bool(self._rows(coding, ("test",)))
 
+    def order_code(self, test: str, system: str) -> str | None:
+        """Return the first code of a system for a test in the table; None if it has none."""
+        rows = (row for found in self._exact.values() for row in found)
+        return next(
+            (r.code for r in rows if (r.item_type, r.item, r.system) == ("test", test, system)),
+            None,
+        )
+
     def ordered_test(self, codings: Iterable[Coding], text: str) -> str | None:
         """Return the test that an order asks for; None if it is none that the model knows.
 

@@ -71,7 +71,7 @@ def problem_of(resource: Mapping[str, Any]) -> str | None:
 
 
 def check_resource(resource: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a resource made here as fhirclient writes it.
+    """Return a resource made here if it is FHIR R4.
 
     Parameters
     ----------
@@ -90,10 +90,7 @@ def check_resource(resource: Mapping[str, Any]) -> dict[str, Any]:
     problem = problem_of(resource)
     if problem is not None:
         raise CaseError(f"is not FHIR R4 ({problem})", where=str(resource.get("resourceType")))
-    written: dict[str, Any] = (
-        _factory().instantiate(resource["resourceType"], dict(resource)).as_json()
-    )
-    return written
+    return dict(resource)
 
 
 def mappings(value: object) -> list[Mapping[str, Any]]:
