@@ -108,8 +108,10 @@ class Model:
         priors: Path,
         cause_mix: Mapping[str, float] | None,
         backend: str,
+        store_compiled: bool = True,
     ) -> None:
         self._compiled = compiled
+        self.store_compiled = store_compiled
         self._networks = networks
         self._priors = priors
         self._cause_mix = cause_mix
@@ -148,6 +150,16 @@ class Model:
     def scenario(self) -> str:
         """Name of the base rates."""
         return self._compiled.scenario
+
+    @property
+    def parents(self) -> Mapping[str, tuple[str, ...]]:
+        """The parents of every variable in the network."""
+        return self._compiled.parents
+
+    @property
+    def priors(self) -> Path:
+        """The folder of the figures."""
+        return self._priors
 
     @property
     def plan(self) -> Plan:
@@ -202,7 +214,8 @@ class Model:
             bank = store.read_stored(stored)
             if not isinstance(bank, Bank):
                 bank = self._draw(draws, seed)
-                store.write_stored(stored, bank)
+                if self.store_compiled:
+                    store.write_stored(stored, bank)
             self._banks[key] = bank
         return self._banks[key]
 
@@ -622,6 +635,7 @@ def load_model(
     cause_mix: Mapping[str, float] | None = None,
     *,
     backend: str = "auto",
+    store_compiled: bool = True,
 ) -> Model:
     """Load the packaged model, or one from your own files.
 
@@ -636,6 +650,9 @@ def load_model(
         Wanted shares (or counts) of the causes before any evidence; what is left out is rare.
     backend : {"auto", "numpy", "numba"}
         ``auto`` takes numba when it is installed.
+    store_compiled : bool
+        Keep the compiled model and its draws in the user's cache. A server that takes any cause
+        mix from its clients must not fill the disk.
 
     Returns
     -------
@@ -658,5 +675,6 @@ def load_model(
     compiled = store.read_stored(stored)
     if not isinstance(compiled, CompiledModel):
         compiled = _compile(network_folder, prior_folder, scenario, mix, key)
-        store.write_stored(stored, compiled)
-    return Model(compiled, network_folder, prior_folder, mix, backend)
+        if store_compiled:
+            store.write_stored(stored, compiled)
+    return Model(compiled, network_folder, prior_folder, mix, backend, store_compiled)

@@ -34,30 +34,22 @@ def run(
     EpiduralDxError
         Bad input.
     """
-    from epidural_dx.analysis.explanation import leave_one_out
+    from epidural_dx.documents.answers import explanation
 
     case = open_case(name)
     model = open_model(**with_case_scenario(model_options, case))
     last = stage_evidence(model, case, settings, stage)[-1]
     answer = model.diagnose(last.evidence, where=case.where(last.name) if last.name else None)
     with waiting("Weighing the findings"):
-        rows = leave_one_out(model, last.evidence)
-    leader, probability = answer.ranked_causes()[0]
+        document = explanation(model, last.evidence)
+    rows, leader, probability = (document[k] for k in ("findings", "cause", "probability"))
     if as_json:
         print_json(
             {
-                "model": {
-                    "name": model.name,
-                    "version": model.version,
-                    "digest": model.digest,
-                    "scenario": model.scenario,
-                },
+                "model": document.pop("model"),
                 "case": case.name,
                 "stage": last.name,
-                "cause": leader,
-                "probability": probability,
-                "findings": rows,
-                "warnings": [warning.as_dict() for warning in answer.warnings],
+                **document,
             }
         )
         return

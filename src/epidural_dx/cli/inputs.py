@@ -130,15 +130,6 @@ def _share(value: object) -> float | None:
     return number if 0 < number < float("inf") else None
 
 
-def cases_folder() -> Path | None:
-    """Folder of the published patients: the checkout's, or the wheel's."""
-    package = Path(__file__).resolve().parent.parent
-    for folder in (package.parent.parent / "cases", package / "cases"):
-        if folder.is_dir():
-            return folder
-    return None
-
-
 def find_case(name: str) -> str | Path:
     """Return what `read_case` takes: ``-``, text in braces, a file, or a published patient.
 
@@ -148,13 +139,13 @@ def find_case(name: str) -> str | Path:
         Neither a file nor the name of a published patient.
     """
     from epidural_dx.clinical.spelling import nearest
+    from epidural_dx.store import published_patients
 
     if name == "-" or "\n" in name or name.lstrip()[:1] == "{" or Path(name).exists():
         return name
-    folder = cases_folder()
-    published = sorted(p.stem for p in folder.glob("*.yaml")) if folder else []
-    if folder and name in published:
-        return folder / f"{name}.yaml"
+    published = published_patients()
+    if name in published:
+        return published[name]
     stem = Path(name).stem
     raise CaseError(
         "there is no such file and no published patient of that name",

@@ -51,6 +51,7 @@ def run(
     from epidural_dx.clinical.spelling import nearest
     from epidural_dx.decision.plan import AIMS, plan_tests
     from epidural_dx.decision.stopping import same_decision_probability
+    from epidural_dx.documents.answers import planned
     from epidural_dx.errors import EvidenceError
 
     if by not in AIMS:
@@ -64,19 +65,13 @@ def run(
         plan = plan_tests(model, last.evidence, by=by, **options)
         stopping = same_decision_probability(model, last.evidence, **options)
     if as_json:
+        document = planned(answer, plan, stopping)
         print_json(
             {
-                "model": {
-                    "name": model.name,
-                    "version": model.version,
-                    "digest": model.digest,
-                    "scenario": model.scenario,
-                },
+                "model": document.pop("model"),
                 "case": case.name,
                 "stage": last.name,
-                **plan.as_dict(),
-                "stopping": stopping.as_dict(),
-                "warnings": [warning.as_dict() for warning in answer.warnings],
+                **document,
             }
         )
         return

@@ -8,7 +8,7 @@ from typing import Any
 from epidural_dx.cli.inputs import open_case, open_model, stage_evidence, with_case_scenario
 from epidural_dx.cli.output import indented, make_console, print_json, text, waiting
 from epidural_dx.cli.showing import print_tests, print_warnings, stage_line
-from epidural_dx.errors import EvidenceError
+from epidural_dx.documents import answers
 
 #: Tests that tell less than this are only named.
 NEGLIGIBLE = 0.005
@@ -31,31 +31,21 @@ def run(
     EpiduralDxError
         Bad input.
     """
-    from epidural_dx.decision.ranking import rank_tests
-    from epidural_dx.model import DEFAULT_TARGET
-
     case = open_case(name)
     model = open_model(**with_case_scenario(model_options, case))
     last = stage_evidence(model, case, settings, stage)[-1]
-    targets = tuple(_variable(model, t) for t in target) or DEFAULT_TARGET
+    targets = answers.target_variables(model, target, "--target")
     answer = model.diagnose(last.evidence, where=case.where(last.name) if last.name else None)
     with waiting("Ranking the tests"):
-        ranked = [test.as_dict() for test in rank_tests(model, last.evidence, targets, by)]
+        document = answers.next_tests(model, last.evidence, targets, by)
+    ranked = document["next_tests"]
     if as_json:
         print_json(
             {
-                "model": {
-                    "name": model.name,
-                    "version": model.version,
-                    "digest": model.digest,
-                    "scenario": model.scenario,
-                },
+                "model": document.pop("model"),
                 "case": case.name,
                 "stage": last.name,
-                "target": list(targets),
-                "by": by,
-                "next_tests": ranked,
-                "warnings": [warning.as_dict() for warning in answer.warnings],
+                **document,
             }
         )
         return
@@ -83,14 +73,3 @@ def run(
         console.print(indented(text(f"below {NEGLIGIBLE} bits: {', '.join(silent)}", "dim")))
         console.print()
     print_warnings(console, answer)
-
-
-def _variable(model: Any, spelled: str) -> str:
-    from epidural_dx.clinical.spelling import nearest
-
-    name = model.canonical_name(spelled)
-    if name is None:
-        raise EvidenceError(
-            f"--target {spelled!r} is no variable", nearest=nearest(spelled, model.variables, 1)
-        )
-    return str(name)

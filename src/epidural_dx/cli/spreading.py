@@ -21,6 +21,7 @@ from epidural_dx.cli.output import (
 )
 from epidural_dx.cli.showing import print_warnings, stage_line
 from epidural_dx.cli.writing import check_place, written_whole
+from epidural_dx.documents.uncertainty import uncertainty
 from epidural_dx.errors import EvidenceError
 
 if TYPE_CHECKING:
@@ -37,8 +38,6 @@ CHAINS = (4, 3, 2, 1)
 SMALL = 0.005
 #: Formats of the file of draws.
 ENDINGS = (".nc", ".csv")
-#: Tests whose rank is looked at.
-RANKED = 5
 
 
 def run(
@@ -60,8 +59,6 @@ def run(
     EpiduralDxError
         Bad input, draws or a seed outside their range, or a file that cannot be written.
     """
-    from epidural_dx.analysis.uncertainty import posterior_draws
-
     check_draws(draws, seed, 2)
     if out is not None:
         check_place(out, ENDINGS)
@@ -70,41 +67,21 @@ def run(
     model = open_model(**with_case_scenario(model_options, case), backend=backend)
     last = stage_evidence(model, case, settings, stage)[-1]
     answer = model.diagnose(last.evidence, where=case.where(last.name) if last.name else None)
-    with waiting(f"Drawing every figure {draws} times (once for every change of the files)"):
-        of_causes = posterior_draws(model, last.evidence, draws=draws, seed=seed)
-        of_mechanisms = posterior_draws(model, last.evidence, "etiology", draws=draws, seed=seed)
-    causes = _summary("cause", model.causes, dict(answer.ranked_causes()), of_causes)
-    mechanisms = _summary(
-        "name",
-        [m.name for m in model.mechanisms],
-        {n: p for n, _, _, p in answer.ranked_etiology()},
-        of_mechanisms,
+    document = uncertainty(
+        model, last.evidence, draws=draws, seed=seed, tests=with_tests, say=waiting
     )
-    tests = None
-    if with_tests:
-        with waiting("Ranking the tests under the draws (up to a minute)"):
-            tests = _test_ranks(model, last.evidence, seed)
+    causes, tests = document["causes"], document["tests"]
     if out is not None:
         with waiting(f"Writing {out}"):
-            _write(out, model, last.evidence, of_causes, of_mechanisms, draws, seed)
+            _write(out, model, last.evidence, draws, seed)
     if as_json:
         print_json(
             {
-                "model": {
-                    "name": model.name,
-                    "version": model.version,
-                    "digest": model.digest,
-                    "scenario": model.scenario,
-                },
+                "model": document.pop("model"),
                 "case": case.name,
                 "stage": last.name,
-                "draws": len(of_causes),
-                "seed": seed,
-                "causes": causes,
-                "etiology": mechanisms,
-                "tests": tests,
+                **document,
                 "file": None if out is None else str(out),
-                "warnings": [warning.as_dict() for warning in answer.warnings],
             }
         )
         return
@@ -112,11 +89,11 @@ def run(
     console.print(text(str(case.about.get("title") or case.name), "bold"))
     console.print(stage_line(last))
     console.print()
-    _print_causes(console, causes, len(of_causes))
+    _print_causes(console, causes, document["draws"])
     if tests is not None:
         _print_tests(console, tests)
     if out is not None:
-        console.print(text(f"{out}: {len(of_causes):,} draws of causes and mechanisms"))
+        console.print(text(f"{out}: {document['draws']:,} draws of causes and mechanisms"))
         console.print()
     print_warnings(console, answer)
 
@@ -135,66 +112,16 @@ def check_draws(draws: int, seed: int, fewest: int) -> None:
         raise EvidenceError(f"--seed must be 0 or more, got {seed}", value=seed)
 
 
-def _summary(
-    label: str, names: Sequence[str], now: Mapping[str, float], draws: Any
-) -> list[dict[str, Any]]:
-    """Return one row per name, the largest mean first."""
-    from epidural_dx.analysis.uncertainty import interval
-
-    lower, upper = interval(draws)
-    mean, sd = draws.mean(axis=0), draws.std(axis=0, ddof=1)
-    leads = np.bincount(draws.argmax(axis=1), minlength=len(names)) / len(draws)
-    return [
-        {
-            label: names[i],
-            "probability": now[names[i]],
-            "mean": float(mean[i]),
-            "sd": float(sd[i]),
-            "lower": float(lower[i]),
-            "upper": float(upper[i]),
-            "leads": float(leads[i]),
-        }
-        for i in np.argsort(-mean, kind="stable")
-    ]
-
-
-def _test_ranks(model: Model, evidence: Evidence, seed: int) -> list[dict[str, Any]]:
-    """Return how often each of the most telling tests is the first, best first."""
-    from epidural_dx.analysis.uncertainty import interval, ranking_draws
-    from epidural_dx.decision.ranking import rank_tests
-
-    names = [t.test for t in rank_tests(model, evidence, "lesion_cause")[:RANKED]]
-    if not names:
-        return []
-    frame = ranking_draws(model, evidence, names, seed=seed)
-    first = frame.idxmax(axis=1)
-    lower, upper = interval(frame.to_numpy())
-    rows = [
-        {
-            "test": name,
-            "first": float((first == name).mean()),
-            "bits_mean": float(frame[name].mean()),
-            "bits_lower": float(lower[i]),
-            "bits_upper": float(upper[i]),
-            "draws": len(frame),
-        }
-        for i, name in enumerate(names)
-    ]
-    return sorted(rows, key=lambda row: -float(str(row["first"])))
-
-
 def _write(
     out: Path,
     model: Model,
     evidence: Evidence,
-    of_causes: Any,
-    of_mechanisms: Any,
     draws: int,
     seed: int,
 ) -> None:
-    if out.suffix.lower() == ".nc":
-        from epidural_dx.analysis.uncertainty import to_datatree
+    from epidural_dx.analysis.uncertainty import posterior_draws, to_datatree
 
+    if out.suffix.lower() == ".nc":
         chains = next(c for c in CHAINS if draws % c == 0)
         tree: Any = to_datatree(model, evidence, draws=draws, seed=seed, chains=chains)
         with written_whole(out) as temporary:
@@ -202,6 +129,8 @@ def _write(
         return
     import pandas as pd
 
+    of_causes = posterior_draws(model, evidence, draws=draws, seed=seed)
+    of_mechanisms = posterior_draws(model, evidence, "etiology", draws=draws, seed=seed)
     frame = pd.DataFrame(
         np.concatenate([of_causes, of_mechanisms], axis=1),
         columns=[

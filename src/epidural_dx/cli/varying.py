@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from epidural_dx.cli.inputs import open_case, open_model, stage_evidence, with_case_scenario
 from epidural_dx.cli.output import (
     bar,
@@ -23,23 +21,17 @@ from epidural_dx.cli.output import (
 from epidural_dx.cli.showing import print_warnings, stage_line
 from epidural_dx.cli.spreading import check_draws
 from epidural_dx.cli.writing import check_place, written_whole
+from epidural_dx.documents.sensitivity import GRID, check_alone, sensitivity
 from epidural_dx.errors import EvidenceError
 
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
 
-    from epidural_dx.analysis.parameters import Parameter
-    from epidural_dx.analysis.sensitivity import OneWay
-    from epidural_dx.clinical.evidence import Evidence
-    from epidural_dx.model import Model
-
 #: Formats of the drawing.
 ENDINGS = (".png", ".svg", ".pdf")
 #: Rows of the tornado: by default, and at most.
 ROWS, MOST_ROWS = 10, 50
-#: Values of one parameter that are shown, and of each of two.
-POINTS, GRID = 9, 7
 #: Findings and shares that people are shown.
 MOST_FINDINGS, MOST_SHARES = 6, 8
 #: Results of a finding that are less likely than this, given the rest, overturn nothing in earnest.
@@ -70,49 +62,36 @@ def run(
     EpiduralDxError
         Bad input, options that exclude each other, or a file that cannot be written.
     """
-    from epidural_dx.clinical.spelling import nearest
-
     _check_options(parameter, pair, by, top, draws, seed, plot, as_json, as_csv)
     case = open_case(name)
     model = open_model(**with_case_scenario(model_options, case))
-    if cause is not None and cause not in model.causes:
-        raise EvidenceError(
-            f"--cause {cause!r} is unknown",
-            allowed=model.causes,
-            nearest=nearest(cause, model.causes, 1),
-        )
     last = stage_evidence(model, case, settings, stage)[-1]
     answer = model.diagnose(last.evidence, where=case.where(last.name) if last.name else None)
-    of = cause or answer.ranked_causes()[0][0]
-    if parameter is not None:
-        found = _one(model, last.evidence, of, _known(model, "--parameter", parameter))
-    elif pair is not None:
-        first, second = (_known(model, "--two-way", p) for p in pair)
-        found = _two(model, last.evidence, of, first, second)
-    else:
-        found = _overview(
-            model, last.evidence, of, by, top, draws, seed, only=as_csv and (by is not None, plot)
-        )
+    found = sensitivity(
+        model,
+        last.evidence,
+        parameter=parameter,
+        pair=pair,
+        by=by,
+        cause=cause,
+        top=top,
+        draws=draws,
+        seed=seed,
+        prefix="--",
+        only=as_csv and (by is not None, plot),
+        say=waiting,
+    )
     if plot is not None:
         _draw(plot, found["frame"])
     if as_csv:
         print(found["frame" if by is None else "shares_frame"].to_csv(index=False), end="")
         return
     document = {
-        "model": {
-            "name": model.name,
-            "version": model.version,
-            "digest": model.digest,
-            "scenario": model.scenario,
-        },
+        "model": found.pop("model"),
         "case": case.name,
         "stage": last.name,
-        "cause": of,
-        "probability": dict(answer.ranked_causes())[of],
-        "leader": answer.ranked_causes()[0][0],
         **{key: value for key, value in found.items() if not key.endswith("frame")},
         "file": None if plot is None else str(plot),
-        "warnings": [warning.as_dict() for warning in answer.warnings],
     }
     if as_json:
         print_json(document)
@@ -150,16 +129,10 @@ def _check_options(
     from epidural_dx.analysis.parameters import LEVELS
     from epidural_dx.clinical.spelling import nearest
 
-    given = {
-        "--parameter": parameter is not None,
-        "--two-way": pair is not None,
-        "--by": by is not None,
-    }
-    chosen = [option for option, is_given in given.items() if is_given]
-    if len(chosen) > 1:
-        raise EvidenceError(f"{' and '.join(chosen)} ask for different tables: give one of them")
+    check_alone(parameter, pair, by, "--")
     if plot is not None and (parameter is not None or pair is not None):
-        raise EvidenceError(f"--plot draws the bars of all figures, not {chosen[0]}")
+        chosen = "--two-way" if parameter is None else "--parameter"
+        raise EvidenceError(f"--plot draws the bars of all figures, not {chosen}")
     if as_json and as_csv:
         raise EvidenceError("--json and --csv exclude each other")
     if by is not None and by not in LEVELS:
@@ -171,186 +144,6 @@ def _check_options(
     check_draws(draws, seed, FEWEST_DRAWS)
     if plot is not None:
         check_place(plot, ENDINGS)
-
-
-def _known(model: Model, option: str, wanted: str) -> Parameter:
-    """Return the parameter of that name.
-
-    Raises
-    ------
-    EvidenceError
-        There is none; names those that are near or hold the words.
-    """
-    from epidural_dx.analysis.parameters import find_parameter, parameters_of
-
-    with waiting("Building the tables"):
-        parameters = parameters_of(model)
-    try:
-        return parameters[find_parameter(parameters, wanted)]
-    except EvidenceError as error:
-        close = error.nearest or [p.name for p in parameters if wanted and wanted in p.name][:2]
-        hint = "" if close else "; sensitivity without it lists the names that matter"
-        raise EvidenceError(
-            f"{option} {wanted!r} is no figure of the model{hint}", nearest=close
-        ) from None
-
-
-def _functions(model: Model, evidence: Evidence) -> OneWay:
-    from epidural_dx.analysis.sensitivity import one_way
-
-    with waiting("Differentiating the answer (longer once for every change of the files)"):
-        return one_way(model, evidence)
-
-
-# ------------------------------------------------------------------------------- numbers
-
-
-def _overview(
-    model: Model,
-    evidence: Evidence,
-    cause: str,
-    by: str | None,
-    top: int,
-    draws: int,
-    seed: int,
-    *,
-    only: Any,
-) -> dict[str, Any]:
-    """Return the tornado, the findings and the shares; with `only` the one table for CSV."""
-    from epidural_dx.analysis.attribution import attribute
-    from epidural_dx.analysis.sensitivity import evidence_sensitivity, tornado
-
-    functions = _functions(model, evidence)
-    found: dict[str, Any] = {}
-    shares_only = bool(only) and only[0]
-    if not shares_only or only[1] is not None:
-        with waiting("Moving the figures"):
-            frame = tornado(model, evidence, cause, top=top, functions=functions)
-            kinds = {p.name: p.kind for p in functions.parameters}
-            below, above = _overturning(functions, list(frame["parameter"]))
-            frame["overturned_below"], frame["overturned_above"] = below, above
-            frame.insert(1, "kind", [kinds[name] for name in frame["parameter"]])
-        found["frame"] = frame
-        found["tornado"] = _records(frame)
-    if not only:
-        with waiting("Exchanging the findings"):
-            found["findings"] = _records(evidence_sensitivity(model, evidence, cause))
-    if not only or shares_only:
-        with waiting(f"Drawing every figure {draws} times (once for every change of the files)"):
-            shares = attribute(
-                model,
-                evidence,
-                cause,
-                by=by or "source",
-                draws=draws,
-                seed=seed,
-                functions=functions,
-            )
-        found["shares_frame"] = shares
-        found["shares"] = {
-            "by": by or "source",
-            "draws": draws,
-            "sd": float(shares.attrs["sd"]),
-            "explained": float(shares.attrs["explained"]),
-            "rows": _records(shares),
-        }
-    return found
-
-
-def _overturning(functions: OneWay, names: Sequence[str]) -> tuple[list[float], list[float]]:
-    """Values below and above which another cause leads, NaN for none."""
-    position = {p.name: i for i, p in enumerate(functions.parameters)}
-    deviation = functions.admissible_deviation()
-    below, above = [], []
-    for name in names:
-        i = position[name]
-        if functions.response.linear[i]:
-            x = functions.parameters[i].value
-            low, high = x - deviation[i, 0], x + deviation[i, 1]
-        else:
-            low, high = functions.overturning(name)
-        below.append(float(low) if np.isfinite(low) else float("nan"))
-        above.append(float(high) if np.isfinite(high) else float("nan"))
-    return below, above
-
-
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows as plain data; what is no number becomes null."""
-    return [
-        {str(key): _plain(value) for key, value in row.items()}
-        for row in frame.to_dict(orient="records")
-    ]
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not np.isfinite(value) else value
-
-
-def _one(model: Model, evidence: Evidence, cause: str, parameter: Parameter) -> dict[str, Any]:
-    """Return everything about one figure."""
-    import pandas as pd
-
-    from epidural_dx.analysis.parameters import source_shares
-
-    functions = _functions(model, evidence)
-    i = [p.name for p in functions.parameters].index(parameter.name)
-    response = functions.response
-    low, high = float(response.low[i]), float(response.high[i])
-    points = np.unique([*np.linspace(low, high, POINTS), parameter.value])
-    with waiting("Moving the figure"):
-        curve = functions.curve(parameter.name, points)
-        below, above = _overturning(functions, [parameter.name])
-    h = functions.state(cause)
-    frame = pd.DataFrame(
-        {
-            "value": points,
-            "probability": curve[:, h],
-            "leader": [functions.states[k] for k in curve.argmax(axis=1)],
-        }
-    )
-    sources = model.literature.sources
-    return {
-        "parameter": {
-            "name": parameter.name,
-            "kind": parameter.kind,
-            "grade": parameter.grade,
-            "value": parameter.value,
-            "low": low,
-            "high": high,
-            "overturned_below": _plain(below[0]),
-            "overturned_above": _plain(above[0]),
-            "sources": [
-                {
-                    "source": source,
-                    "share": share,
-                    "citation": sources[source].citation if source in sources else "",
-                }
-                for source, share in sorted(
-                    source_shares(model, [parameter])[0].items(), key=lambda item: -item[1]
-                )
-            ],
-        },
-        "curve": _records(frame),
-        "frame": frame,
-    }
-
-
-def _two(
-    model: Model, evidence: Evidence, cause: str, first: Parameter, second: Parameter
-) -> dict[str, Any]:
-    """Return the probability over a grid of two figures."""
-    from epidural_dx.analysis.sensitivity import two_way
-
-    with waiting("Moving both figures"):
-        frame = two_way(model, evidence, first.name, second.name, hypothesis=cause, points=GRID)
-    return {
-        "first": {"name": first.name, "kind": first.kind, "value": first.value},
-        "second": {"name": second.name, "kind": second.kind, "value": second.value},
-        "grid": _records(frame),
-        "frame": frame,
-    }
 
 
 def _draw(out: Path, frame: pd.DataFrame) -> None:
