@@ -237,7 +237,12 @@ class CardMaker:
         )
 
     def order(
-        self, check: OrderCheck, drafts: Sequence[DraftOrder], model: Mapping[str, Any], notice: str
+        self,
+        check: OrderCheck,
+        drafts: Sequence[DraftOrder],
+        model: Mapping[str, Any],
+        notice: str,
+        alike: OrderCheck | None = None,
     ) -> Card | None:
         """Return the card on an order that the patient should not have now; None if he may.
 
@@ -250,6 +255,9 @@ class CardMaker:
         model : mapping
             Name, version, digest and scenario.
         notice : str
+        alike : OrderCheck, optional
+            What the gates say about a test of the same kind that has more of them, such as another
+            needle into the spine.
         """
         found = check.admission
         if found.allowed is True:
@@ -259,7 +267,10 @@ class CardMaker:
         if why == "always":
             why = "never below an epidural mass that compresses the cord"
         held = "barred" if never else "hold until corrected"
-        lines = [f"**{markdown(check.label)}** is {held}: {markdown(why)}."]
+        lines = [f"**{markdown(check.label)}**: {held} ({markdown(why)})."]
+        if alike is not None and alike.admission.allowed is not True:
+            told = markdown(", ".join(alike.admission.barriers))
+            lines += ["", f"It would also meet what bars {markdown(alike.label)}: {told}."]
         if found.corrections:
             lines += [
                 "",

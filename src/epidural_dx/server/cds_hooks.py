@@ -417,20 +417,27 @@ def _order_cards(
         drafts = [d for d in drafts if d.test in implied]
     if not drafts:
         return []
+    alike: Mapping[str, str] = codes.rule("barred_alike")
+    tests = [d.test for d in drafts]
     try:
         checks = check_orders(
-            model, model.read_evidence(reading.evidence), [d.test for d in drafts]
+            model,
+            model.read_evidence(reading.evidence),
+            (*tests, *(alike[t] for t in tests if t in alike)),
         )
     except EvidenceError as error:
         return [maker.contradiction(str(error), _identity(model))]
+    by_test = {check.test: check for check in checks}
     cards = (
         maker.order(
             check,
             [d for d in drafts if d.test == check.test],
             _identity(model),
             RESEARCH_NOTICE,
+            by_test.get(alike.get(check.test, "")),
         )
         for check in checks
+        if check.test in tests
     )
     return [card for card in cards if card is not None]
 

@@ -18,6 +18,9 @@ from epidural_dx.server.problems import Problem
 
 __all__ = ["Client", "Trust", "read_trust"]
 
+#: Variable that names the file of clients (`read_trust`).
+CLIENTS = "EPIDURAL_DX_CDS_CLIENTS"
+
 #: Asymmetric algorithms; CDS Hooks recommends ES384 and RS384.
 ALGORITHMS = ("ES384", "RS384", "ES256", "ES512", "RS256", "RS512", "PS256", "PS384", "PS512")
 _REQUIRED = ["iss", "aud", "exp", "iat", "jti"]
