@@ -29,6 +29,7 @@ from hypothesis import strategies as st
 from epidural_dx.clinical.fhir_reading import FhirReading, read_fhir
 from epidural_dx.errors import CaseError, EpiduralDxError
 
+MARKS = "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation"
 EXAMPLES = Path(__file__).parent / "fhir_examples"
 
 
@@ -374,8 +375,29 @@ def test_an_error_says_nothing_and_a_refutation_says_no(model):
     left = states(model, refuted, "solid_tumor")
     assert left is not None and "lung" not in left and "none" in left
     assert "known_cancer" not in read_fhir(refuted, model).evidence
-    narrow = read_fhir(bundle(condition("E11.9", verification="refuted")), model)
-    assert "diabetes" not in narrow.evidence
+
+
+@pytest.mark.parametrize("code", ["E11.9", "D57.3", "D56.3", "D69.3", "D68.32", "C83.39", "M46.24"])
+def test_refuting_a_narrow_code_says_nothing(model, code):
+    """No type 2 is not no diabetes, no trait is not the disease, no ITP is not no DIC."""
+    reading = read_fhir(bundle(condition(code, verification="refuted")), model)
+    assert set(reading.evidence) == {"sex", "age_group"}
+    assert "says nothing" in reasons(reading, f"Condition/c-{code}")
+
+
+def test_no_refutation_ever_names_a_disease(model, priors):
+    """Whatever is refuted, the state of health stays possible."""
+    from epidural_dx.clinical.terminology import load_terminology
+
+    for row in load_terminology(priors / "terminology.csv"):
+        if row.item_type in ("condition", "finding", "history"):
+            code = row.code.removesuffix("-").removesuffix(".")
+            record = bundle(condition(code, row.system, verification="refuted"))
+            read = model.read_evidence(read_fhir(record, model).evidence)
+            for name, entry in read.entries.items():
+                if name not in ("sex", "age_group"):
+                    healthy = {"none", "absent", "normal"} & set(model.variables[name].states)
+                    assert healthy & set(entry.states), (row.code, name, entry.states)
 
 
 def test_a_resolved_symptom_is_past_and_a_resolved_cancer_is_history(model):
@@ -468,7 +490,7 @@ def test_the_level_comes_from_the_site_of_the_lesion_only(model):
     [
         (observation("600-7", valueString="No growth"), "blood_culture", ("negative",)),
         (
-            observation("600-7", interpretation=[concept("http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation", "POS")]),
+            observation("600-7", interpretation=[concept(MARKS, "POS")]),
             "blood_culture",
             ("positive",),
         ),
@@ -493,7 +515,7 @@ def test_the_level_comes_from_the_site_of_the_lesion_only(model):
             ("absent",),
         ),
     ],
-)  # fmt: skip
+)
 def test_words_and_marks_are_read(model, resource, variable, expected):
     """Present and absent in words, answer codes and interpretations."""
     assert states(model, bundle(resource), variable) == expected
@@ -602,8 +624,8 @@ def test_the_age_is_that_of_the_reference_date(model, born, day, state):
     assert model.read_evidence(reading.evidence).entries["age_group"].states == state
 
 
-def test_the_clock_is_never_asked(model, monkeypatch):
-    """Without any date the age is unknown, and the newest date of the record counts if there is one."""
+def test_the_clock_is_never_asked(model):
+    """Without any date the age is unknown; the newest date of the record counts if there is one."""
     alone = read_fhir(bundle(), model)
     assert "age_group" not in alone.evidence and "birthDate" in {i.code for i in alone.ignored}
     dated = read_fhir(bundle(observation("2951-2", 140, "mmol/L", time="2010-06-01")), model)
@@ -676,7 +698,7 @@ def test_unknown_codes_and_types_are_listed(model):
 
 
 def test_pages_and_bundles_in_bundles_are_read_once(model):
-    """Search results inside a Bundle count, a resource sent twice counts once, a next page is noted."""
+    """Pages inside a Bundle count, a resource sent twice counts once, a next page is noted."""
     page = bundle(observation("777-3", 24, "10*9/L"), with_patient=False)
     page["link"] = [{"relation": "next", "url": "https://ehr.example.org/next"}]
     outer = bundle(page, observation("777-3", 24, "10*9/L"))
@@ -706,8 +728,17 @@ def test_without_snomed_rows_everything_else_works(model, priors, tmp_path):
 
 @pytest.mark.parametrize(
     "document",
-    [None, [], "Bundle", 3, {}, {"resourceType": "Patient"}, {"resourceType": 3}, {"resourceType": "Bundle", "entry": {}}],
-)  # fmt: skip
+    [
+        None,
+        [],
+        "Bundle",
+        3,
+        {},
+        {"resourceType": "Patient"},
+        {"resourceType": 3},
+        {"resourceType": "Bundle", "entry": {}},
+    ],
+)
 def test_what_is_no_bundle_gets_one_sentence(model, document):
     """The error says what it is and what is wanted."""
     with pytest.raises(CaseError) as caught:
@@ -716,7 +747,7 @@ def test_what_is_no_bundle_gets_one_sentence(model, document):
 
 
 def test_a_broken_resource_is_listed_and_the_rest_is_read(model):
-    """Wrong types, missing elements and unknown names make one resource unusable, not the record."""
+    """Wrong types, missing and unknown elements make one resource unusable, not the record."""
     broken = [
         {**observation("777-3", 24, "10*9/L"), "status": 7},
         {**observation("718-7", "7.9", "g/dL"), "id": "text"},
@@ -761,7 +792,8 @@ def test_malformed_records_give_a_reading_or_one_clear_error(model, data):
         resource[key] = data.draw(JSON)
         inner = resource.get("valueQuantity")
         if isinstance(inner, dict) and data.draw(st.booleans()):
-            resource["valueQuantity"] = {**inner, data.draw(st.sampled_from(["value", "unit", "code", "comparator"])): data.draw(JSON)}  # fmt: skip
+            part = data.draw(st.sampled_from(["value", "unit", "code", "comparator"]))
+            resource["valueQuantity"] = {**inner, part: data.draw(JSON)}
     record = bundle(resource, with_patient=resource.get("resourceType") != "Patient")
     try:
         reading = read_fhir(record, model)
@@ -772,7 +804,16 @@ def test_malformed_records_give_a_reading_or_one_clear_error(model, data):
     json.dumps(reading.as_dict())
 
 
-@given(document=st.recursive(JSON, lambda i: st.dictionaries(st.sampled_from(["resourceType", "entry", "resource", "link"]), i, max_size=3), max_leaves=6))  # fmt: skip
+FRAME = st.recursive(
+    JSON,
+    lambda inner: st.dictionaries(
+        st.sampled_from(["resourceType", "entry", "resource", "link"]), inner, max_size=3
+    ),
+    max_leaves=6,
+)
+
+
+@given(document=FRAME)
 @settings(max_examples=60)
 def test_any_json_as_a_bundle_gives_a_clear_error_or_nothing(model, document):
     """The frame of the Bundle may be anything."""

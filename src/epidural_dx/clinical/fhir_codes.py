@@ -35,7 +35,7 @@ _RESULTS = ("laboratory", "vital_sign", "demographic")
 
 _SECTIONS = frozenset(
     """systems names skip presence abnormal_if_high needs_upper_limit meanings only_with_melanoma
-    known lasting narrow recent_days begun_before_days not_of_class answers answer_codes entry
+    known lasting refutable recent_days begun_before_days not_of_class answers answer_codes entry
     orders not_ordered implies_lesion barred_alike draft_orders
     draft_words""".split()
 )
@@ -127,7 +127,7 @@ class FhirCodes:
                 for short, codes in rules[section].items()
                 for code in codes
             )
-            for section in ("needs_upper_limit", "only_with_melanoma", "narrow", "entry")
+            for section in ("needs_upper_limit", "only_with_melanoma", "refutable", "entry")
         }
         self._check_digits()
         self.words = {

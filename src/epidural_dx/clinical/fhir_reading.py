@@ -728,6 +728,10 @@ class _Reader:
         if found is None:
             self.ignored.append(Ignored(reference, code, "says neither present nor absent"))
             return
+        if not found and not self.codes.is_listed("refutable", coding):
+            reason = "is absent, which says nothing about the rest of its kind"
+            self.ignored.append(Ignored(reference, code, reason))
+            return
         self._diagnosed(reference, coding, meaning.findings, found, time, said, is_result=True)
 
     def _diagnosis(self, named: Iterable[Coding]) -> tuple[Any, Coding | None]:
@@ -776,7 +780,7 @@ class _Reader:
             resource.get("onsetPeriod")
         )
         if verified == "refuted":
-            if self.codes.is_listed("narrow", coding):
+            if not self.codes.is_listed("refutable", coding):
                 return ignore("was refuted, which says nothing about the rest of its kind")
             self._diagnosed(reference, coding, meaning.findings, False, moment_of(said), said)
             return
