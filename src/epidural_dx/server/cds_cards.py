@@ -45,7 +45,9 @@ _REASONS = (
 def markdown(text: str) -> str:
     """Return text in which nothing is read as Markdown or HTML."""
     flat = " ".join(str(text).split())
-    return re.sub(r"([\\`*_{}\[\]<>#|~!&])", r"\\\1", flat)
+    flat = re.sub(r"([\\`*_{}\[\]<>#|~!&@])", r"\\\1", flat)
+    # GitHub's flavour makes links of bare addresses
+    return re.sub(r"(:)(?=//)|(?<=www)(\.)", r"\\\g<0>", flat, flags=re.IGNORECASE)
 
 
 def _shortened(text: str) -> str:
