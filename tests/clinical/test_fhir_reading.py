@@ -209,6 +209,8 @@ def test_the_newest_result_wins_and_the_others_are_named(model):
     reading = read_fhir(record, model)
     assert reading.evidence["platelets"]["value"] == 24
     assert "newer" in reasons(reading, "Observation/old")
+    (used,) = [u for u in reading.used if u.variable == "platelets"]
+    assert used.reference == "Observation/new" and "newest of 2" in used.note
 
 
 @given(order=st.permutations([0, 1, 2]))
@@ -221,6 +223,34 @@ def test_the_order_of_entries_does_not_matter(model, order):
     ]
     reading = read_fhir(bundle(*(three[i] for i in order)), model)
     assert reading.evidence["platelets"]["value"] == 102
+
+
+def test_outdated_and_later_results_do_not_count(model):
+    """A count of last year says nothing of today, nor does one that was not yet there."""
+    record = bundle(
+        observation("777-3", 24, "10*9/L", time="2023-06-01"),
+        observation("1988-5", 90, "mg/L", time="2024-03-04"),
+        observation("4551-8", 5.1, "%", high=3.5, time="2012-06-01"),
+        condition("D65", date="2024-03-04"),
+    )
+    reading = read_fhir(record, model, reference_date=DAY)
+    assert set(reading.evidence) == {"sex", "age_group", "hb_electrophoresis"}
+    assert "outdated" in reasons(reading, "Observation/o-777-3")
+    assert "later than" in reasons(reading, "Observation/o-1988-5")
+    assert "later than" in reasons(reading, "Condition/c-D65")
+
+
+def test_an_old_symptom_without_a_status_has_passed(model):
+    """Encounter diagnoses carry no clinicalStatus: an old fever is not taken as present."""
+    old = condition("R50.9", clinical=None, date="2019-01-01")
+    reading = read_fhir(bundle(old), model, reference_date=DAY)
+    assert "fever" not in reading.evidence and "clinicalStatus" in reasons(
+        reading, "Condition/c-R50.9"
+    )
+    new = read_fhir(bundle(condition("R50.9", clinical=None)), model, reference_date=DAY)
+    assert new.evidence["fever"] == "present"
+    lasting = condition("C50.919", clinical=None, date="2019-01-01")
+    assert read_fhir(bundle(lasting), model, reference_date=DAY).evidence["solid_tumor"] == "breast"
 
 
 def test_an_unreadable_newest_result_is_not_replaced_by_an_old_one(model):

@@ -35,7 +35,8 @@ _RESULTS = ("laboratory", "vital_sign", "demographic")
 
 _SECTIONS = frozenset(
     """systems names skip presence abnormal_if_high needs_upper_limit meanings only_with_melanoma
-    known lasting refutable recent_days begun_before_days not_of_class answers answer_codes entry
+    known lasting refutable recent_days begun_before_days stale_days lasting_results passing
+    not_of_class answers answer_codes entry
     orders not_ordered implies_lesion barred_alike draft_orders
     draft_words""".split()
 )

@@ -9,24 +9,23 @@ from __future__ import annotations
 import calendar
 import datetime
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from epidural_dx.clinical.amounts import parse_amount
-from epidural_dx.clinical.fhir_codes import RXNORM, Coding, FhirCodes, Meaning, load_fhir_codes
+from epidural_dx.clinical.fhir_choice import Choice
+from epidural_dx.clinical.fhir_codes import RXNORM, Coding, FhirCodes, load_fhir_codes
+from epidural_dx.clinical.fhir_report import FhirReading, Ignored, Used
 from epidural_dx.clinical.fhir_resources import (
     codings,
     date_of,
+    day_of,
     mappings,
     moment_of,
-    number_of,
     problem_of,
-    quantity,
     text_of,
     words_of,
 )
-from epidural_dx.clinical.spelling import states_of
-from epidural_dx.clinical.units import unit_key
+from epidural_dx.clinical.fhir_results import Candidate, Results
 from epidural_dx.errors import CaseError, EvidenceError
 from epidural_dx.network.variable import Variable
 
@@ -51,103 +50,6 @@ _FINAL = ("final", "amended", "corrected")
 _NOT_NOW = ("inactive", "remission", "resolved")
 _NOT_SURE = ("unconfirmed", "provisional", "differential")
 _DEEPEST = 4
-_LONG_AGO = datetime.datetime.min.replace(tzinfo=datetime.UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class Used:
-    """One resource that became a finding.
-
-    Attributes
-    ----------
-    variable : str
-    value : object
-        As in the evidence.
-    reference : str
-        Such as ``Observation/123``.
-    code : str
-        System, code and display.
-    time : str or None
-    note : str
-    """
-
-    variable: str
-    value: object
-    reference: str
-    code: str
-    time: str | None = None
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Ignored:
-    """One resource (or code) that set nothing, and why."""
-
-    reference: str
-    code: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class FhirReading:
-    """What a record says, and what became of each of its resources.
-
-    Attributes
-    ----------
-    evidence : mapping of str to object
-        For ``model.diagnose``.
-    used : tuple of Used
-    ignored : tuple of Ignored
-    conflicts : tuple of str
-        Where the record contradicts itself, and what was done.
-    notes : tuple of str
-    subject : mapping
-        Reference to the patient; empty if the record names none.
-    reference_date : date or None
-        For the age and for what is recent.
-    has_lesion : bool
-        Whether the record names a lesion in the spinal epidural space or what it does (compression
-        of the cord): the model speaks about such patients only.
-    """
-
-    evidence: Mapping[str, object]
-    used: tuple[Used, ...] = ()
-    ignored: tuple[Ignored, ...] = ()
-    conflicts: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    subject: Mapping[str, str] = field(default_factory=dict)
-    reference_date: datetime.date | None = None
-    has_lesion: bool = False
-
-    @property
-    def basis(self) -> tuple[str, ...]:
-        """References to the resources used, each once, in order."""
-        return tuple(dict.fromkeys(one.reference for one in self.used))
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return it as plain data for JSON."""
-        return {
-            "evidence": dict(self.evidence),
-            "used": [
-                {
-                    "variable": u.variable,
-                    "value": u.value,
-                    "reference": u.reference,
-                    "code": u.code,
-                    "time": u.time,
-                    "note": u.note,
-                }
-                for u in self.used
-            ],
-            "ignored": [
-                {"reference": i.reference, "code": i.code, "reason": i.reason} for i in self.ignored
-            ],
-            "conflicts": list(self.conflicts),
-            "notes": list(self.notes),
-            "subject": dict(self.subject),
-            "reference_date": None if self.reference_date is None else str(self.reference_date),
-            "has_lesion": self.has_lesion,
-        }
 
 
 def is_fhir(document: object) -> bool:
@@ -194,35 +96,6 @@ def read_fhir(
     return _Reader(model, codes or load_fhir_codes(model._priors), reference_date).read(document)
 
 
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    """What one resource says about one variable."""
-
-    variable: str
-    key: str  # results with one key replace each other; "" for numbers and words
-    reference: str
-    coding: Coding
-    time: datetime.datetime | None
-    said: str | None  # the time as the record writes it
-    raw: object = None  # a number with unit for `read_evidence`
-    spelled: str = ""  # the name under which the number is read
-    states: tuple[str, ...] = ()
-    is_result: bool = False
-    problem: str = ""
-    note: str = ""
-
-    @property
-    def when(self) -> datetime.datetime:
-        return self.time or _LONG_AGO
-
-    @property
-    def told(self) -> str:
-        said = " or ".join(self.states)
-        if isinstance(self.raw, Mapping):
-            said = f"{self.raw.get('comparator', '')}{self.raw['value']} {self.raw.get('unit', '')}"
-        return f"{said.strip()} ({self.reference}{', ' + self.said if self.said else ''})"
-
-
 class _Reader:
     """Reads one record."""
 
@@ -231,12 +104,13 @@ class _Reader:
         self.codes = codes
         self.day = day
         self.variables: Mapping[str, Variable] = model.variables
-        self.candidates: list[_Candidate] = []
+        self.candidates: list[Candidate] = []
         self.ignored: list[Ignored] = []
         self.conflicts: list[str] = []
         self.notes: list[str] = []
         self.used: list[Used] = []
         self.base: dict[str, object] = {}
+        self.results = Results(model, codes, self.base)
         self.patient: Mapping[str, Any] = {}
         self.subjects: dict[str, None] = {}
         self.own: frozenset[str] = frozenset()
@@ -352,14 +226,14 @@ class _Reader:
     def _find_day(self, checked: list[tuple[str, Mapping[str, Any]]]) -> None:
         if self.day is not None:
             return
-        moments = [
-            moment
+        days = [
+            day
             for _, resource in checked
             for key in _TIMES.get(resource["resourceType"], ())
-            if (moment := moment_of(resource.get(key))) is not None
+            if (day := day_of(resource.get(key))) is not None
         ]
-        if moments:
-            self.day = max(moments).date()
+        if days:
+            self.day = max(days)
             self.notes.append(
                 f"the reference date is the newest date in the record, {self.day}; "
                 "age and what is recent count from there"
@@ -441,6 +315,9 @@ class _Reader:
             ),
             None,
         )
+        if self._is_later(day_of(said)):
+            self.ignored.append(Ignored(reference, code, f"is later than {self.day}"))
+            return
         time = moment_of(said)
         if isinstance(said, Mapping):
             said = said.get("end") or said.get("start")
@@ -449,6 +326,13 @@ class _Reader:
             self._result(reference, resource, time, said)
         for part in parts:
             self._result(reference, part, time, said)
+
+    def _is_later(self, day: datetime.date | None) -> bool:
+        return day is not None and self.day is not None and day > self.day
+
+    def _days_before(self, day: datetime.date | None) -> int | None:
+        """Days from a day to the reference date; None if either is unknown."""
+        return None if day is None or self.day is None else (self.day - day).days
 
     def _result(
         self,
@@ -485,9 +369,13 @@ class _Reader:
             why = next(words_of(resource["dataAbsentReason"]), "")
             why = why or _first(codings(resource["dataAbsentReason"]), None)
             return ignore(f"has no result ({why})" if why else "has no result")
+        days = self._days_before(day_of(said))
+        if days is not None and days > self.codes.rule("stale_days"):
+            if variable not in self.codes.rule("lasting_results"):
+                return ignore(f"is {days} days older than {self.day}: outdated")
         presence = self.codes.about("presence", coding)
         high = self.codes.about("abnormal_if_high", coding)
-        source = _Candidate(
+        source = Candidate(
             variable=variable,
             key="",
             reference=reference,
@@ -495,10 +383,11 @@ class _Reader:
             time=time,
             said=said,
             is_result=True,
+            note="" if said else "has no date",
         )
         if presence is not None or high is not None:
             ((name, state),) = (presence or high).items()
-            found_ = self._present(resource) if presence else self._is_high(resource)
+            found_ = self.results.present(resource) if presence else self.results.is_high(resource)
             if found_ is None:
                 return ignore(
                     "does not say whether it is present"
@@ -510,198 +399,13 @@ class _Reader:
                 return ignore(f"a normal result of one part does not make {name} normal")
             self.candidates.append(replace(source, key=state, states=states))
         elif self.variables[variable].thresholds:
-            self.candidates.append(self._number(resource, meaning, spelled, source))
+            self.candidates.append(self.results.number(resource, meaning, spelled, source))
         else:
-            self._words(resource, variable, source, ignore)
-
-    def _present(self, resource: Mapping[str, Any]) -> bool | None:
-        """Whether a result says that something was found; None if it says neither."""
-        value = resource.get("valueBoolean")
-        if isinstance(value, bool):
-            return value
-        for concept in (resource.get("valueCodeableConcept"), resource.get("interpretation")):
-            for coding in codings(concept):
-                answer = self.codes.about("answer_codes", coding)
-                if answer is not None:
-                    return bool(answer == "present")
-        for word in (
-            *words_of(resource.get("valueCodeableConcept")),
-            text_of(resource.get("valueString")),
-        ):
-            answer = self.codes.answer(word)
-            if answer is not None:
-                return answer == "present"
-        number, _, comparator = quantity(resource.get("valueQuantity"))
-        if number is None:
-            number = number_of(resource.get("valueInteger"))
-        if number is None or number < 0:
-            return None
-        if comparator in ("<", "<="):
-            return False if number == 0 else None
-        return number > 0
-
-    def _is_high(self, resource: Mapping[str, Any]) -> bool | None:
-        marks = {c.code for c in codings(resource.get("interpretation"))}
-        if marks & {"H", "HH", "A", "AA", "HU", "POS"}:
-            return True
-        if marks & {"N", "NEG", "L"}:
-            return False
-        number, units, comparator = quantity(resource.get("valueQuantity"))
-        _, upper, _ = self._range(resource, units)
-        if number is None or upper is None or comparator:
-            return None
-        return number > upper
-
-    def _range(
-        self, resource: Mapping[str, Any], units: tuple[str, ...]
-    ) -> tuple[float | None, float | None, str]:
-        """Return the limits sent with a result if they are clear, and a note if they are not."""
-        sent = [
-            one
-            for one in mappings(resource.get("referenceRange"))
-            if not codings(one.get("type")) or codings(one.get("type"))[0].code == "normal"
-        ]
-        if not sent:
-            return None, None, ""
-        if len(sent) > 1:
-            return None, None, "several ranges were sent, none is used"
-        limits: list[float | None] = []
-        for end in ("low", "high"):
-            number, named, _ = quantity(sent[0].get(end))
-            mine = {unit_key(unit).lower() for unit in units}
-            theirs = {unit_key(unit).lower() for unit in named}
-            if number is not None and theirs and mine and not mine & theirs:
-                return None, None, "the range sent has another unit and is not used"
-            limits.append(number if number is not None and number > 0 else None)
-        return limits[0], limits[1], ""
-
-    def _number(
-        self, resource: Mapping[str, Any], meaning: Meaning, spelled: str, source: _Candidate
-    ) -> _Candidate:
-        number, units, comparator = quantity(resource.get("valueQuantity"))
-        variable = source.variable
-
-        def unreadable(reason: str) -> _Candidate:
-            return replace(source, problem=reason)
-
-        if number is None:
-            text = text_of(resource.get("valueString")).strip()
-            if not text:
-                return unreadable("holds no number")
-            return self._number_in_text(text, _dimer_kind(meaning), spelled, source)
-        lower, upper, note = self._range(resource, units)
-        if self.codes.is_listed("needs_upper_limit", source.coding) and upper is None:
-            return unreadable("its scale is not known and no upper limit was sent with it")
-        kind = _dimer_kind(meaning)
-        if kind:
-            said = {k for unit in units for k in ("FEU", "DDU") if k in unit.upper()}
-            if said - {kind}:
-                return unreadable(f"its code means {kind}, its unit {' '.join(sorted(said))}")
-            units = tuple(unit if kind in unit.upper() else f"{unit} {kind}" for unit in units)
-        if not units:
-            try:
-                self.model.read_evidence({spelled: {"value": number, "unit": ""}})
-            except EvidenceError:
-                if upper is None or not any(
-                    row.basis == "multiple" for row in self.variables[variable].thresholds
-                ):
-                    return unreadable("a number without unit is not read")
-            units = ("",)
-        # a prothrombin time counts from the upper limit; the lower one has no meaning for it
-        limits = {"lower_limit": lower if spelled == variable else None, "upper_limit": upper}
-        limits = {key: value for key, value in limits.items() if value is not None}
-        readings = []
-        for unit in units:
-            raw = {
-                "value": number,
-                "unit": unit,
-                **({"comparator": comparator} if comparator else {}),
-            }
-            found = self._read(spelled, raw, limits, source, note)
-            if found is not None:
-                readings.append((unit, found))
-        if not readings:
-            return unreadable(self._why(spelled, {**raw, **limits}))
-        if len(readings) > 1 and len({self._meaning(spelled, f.raw) for _, f in readings}) > 1:
-            return unreadable(f"its units {' and '.join(units)} disagree")
-        return readings[0][1]
-
-    def _number_in_text(self, text: str, kind: str, spelled: str, source: _Candidate) -> _Candidate:
-        amount = parse_amount(text)
-        if amount is None:
-            named = states_of(self.variables[source.variable], text)
-            if named is None:
-                return replace(source, problem=f"{text[:40]!r} is no number and no state")
-            return replace(source, states=tuple(named))
-        if amount.unit is None:
-            try:
-                self.model.read_evidence({spelled: {"value": amount.ends[0], "unit": ""}})
-            except EvidenceError:
-                return replace(source, problem="a number without unit is not read")
-        elif kind and not any(k in amount.unit.upper() for k in ("FEU", "DDU")):
-            text = f"{text} {kind}"
-        found = self._read(spelled, text, {}, source, "")
-        return found or replace(source, problem=self._why(spelled, text))
-
-    def _meaning(self, spelled: str, raw: object) -> tuple[object, ...]:
-        entry = next(
-            e
-            for name, e in self.model.read_evidence({**self.base, spelled: raw}).entries.items()
-            if name == self.model.canonical_name(spelled)
-        )
-        number = None if entry.value is None else float(f"{entry.value:.9g}")
-        return entry.states, number, entry.unit
-
-    def _read(
-        self,
-        spelled: str,
-        raw: Any,
-        limits: Any,
-        source: _Candidate,
-        note: str,
-    ) -> _Candidate | None:
-        """Return a number that the model can read, with the limits sent if they fit."""
-        tries = [({**raw, **limits}, note)] if limits else []
-        tries.append(
-            (raw, note or ("the range sent does not fit and is not used" if limits else ""))
-        )
-        for value, told in tries:
-            try:
-                self.model.read_evidence({**self.base, spelled: value})
-            except EvidenceError:
-                continue
-            return replace(source, raw=value, spelled=spelled, note=told)
-        return None
-
-    def _why(self, spelled: str, raw: object) -> str:
-        try:
-            self.model.read_evidence({**self.base, spelled: raw})
-        except EvidenceError as error:
-            near = f"; did you mean {error.nearest[0]}?" if error.nearest else ""
-            return error.problem + near
-        return "cannot be read"
-
-    def _words(
-        self, resource: Mapping[str, Any], variable: str, source: _Candidate, ignore: Any
-    ) -> None:
-        states = self.variables[variable].states
-        concept = resource.get("valueCodeableConcept")
-        for word in (*words_of(concept), text_of(resource.get("valueString")).strip()):
-            named = states_of(self.variables[variable], word) if word else None
-            if named:
-                self.candidates.append(replace(source, states=tuple(named)))
-                return
-        marks = {c.code for c in codings(resource.get("interpretation"))}
-        found = self._present(resource)
-        if len(states) == 2 and found is not None:
-            # absent/present, negative/positive, normal/abnormal: the second is the finding
-            self.candidates.append(replace(source, states=(states[int(found)],)))
-        elif "normal" in states and marks & {"N"}:
-            self.candidates.append(replace(source, states=("normal",)))
-        elif states == ("normal", "abnormal") and marks & {"A", "AA"}:
-            self.candidates.append(replace(source, states=("abnormal",)))
-        else:
-            ignore(f"its value is none of the states of {variable} ({', '.join(states)})")
+            named_ = self.results.words(resource, source)
+            if named_ is None:
+                known = ", ".join(self.variables[variable].states)
+                return ignore(f"its value is none of the states of {variable} ({known})")
+            self.candidates.append(named_)
 
     def _finding(
         self,
@@ -724,7 +428,7 @@ class _Reader:
         if meaning.kind != "diagnosis":
             self.ignored.append(Ignored(reference, code, meaning.reason))
             return
-        found = self._present(resource)
+        found = self.results.present(resource)
         if found is None:
             self.ignored.append(Ignored(reference, code, "says neither present nor absent"))
             return
@@ -776,9 +480,10 @@ class _Reader:
             ),
             None,
         )
-        happened = moment_of(resource.get("onsetDateTime")) or moment_of(
-            resource.get("onsetPeriod")
-        )
+        happened = day_of(resource.get("onsetDateTime")) or day_of(resource.get("onsetPeriod"))
+        recorded = day_of(said)
+        if self._is_later(recorded) or self._is_later(happened):
+            return ignore(f"is later than {self.day}")
         if verified == "refuted":
             if not self.codes.is_listed("refutable", coding):
                 return ignore("was refuted, which says nothing about the rest of its kind")
@@ -791,7 +496,13 @@ class _Reader:
             findings = {name: states for name, states in findings.items() if name in lasting}
             if not findings:
                 return ignore(f"is {clinical}")
-        if not self._is_recent(findings, happened or moment_of(said), ignore):
+        elif not clinical:
+            days = self._days_before(recorded)
+            past = set() if days is None else self._past(findings, days)
+            findings = {name: states for name, states in findings.items() if name not in past}
+            if not findings:
+                return ignore(f"has no clinicalStatus and was recorded {days} days earlier")
+        if not self._is_recent(findings, happened or recorded, ignore):
             return
         self._diagnosed(reference, coding, findings, True, moment_of(said), said)
 
@@ -809,7 +520,7 @@ class _Reader:
         if levels:
             states = tuple(s for s in self.variables["level"].states if s in levels)
             self.candidates.append(
-                _Candidate(
+                Candidate(
                     variable="level",
                     key="",
                     reference=reference,
@@ -830,10 +541,21 @@ class _Reader:
                 known[history] = ("present",)
         return known
 
+    def _past(self, findings: Iterable[str], days: int) -> set[str]:
+        """Return the findings that pass and were coded too long ago to be present."""
+        rule = self.codes.rule("passing")
+        if days <= rule["days"]:
+            return set()
+        return {
+            name
+            for name in findings
+            if name in rule["variables"] or self.variables[name].group in rule["groups"]
+        }
+
     def _is_recent(
         self,
         findings: Mapping[str, tuple[str, ...]],
-        happened: datetime.datetime | None,
+        happened: datetime.date | None,
         ignore: Any,
     ) -> bool:
         for name in findings:
@@ -843,7 +565,7 @@ class _Reader:
             if happened is None or self.day is None:
                 ignore(f"has no date, so it is not known to be recent ({days} days)")
                 return False
-            if not 0 <= (self.day - happened.date()).days <= days:
+            if not 0 <= (self.day - happened).days <= days:
                 ignore(f"was not within {days} days before {self.day}")
                 return False
         return True
@@ -867,7 +589,7 @@ class _Reader:
                 note = "the record says that it is not so"
             if kept:
                 self.candidates.append(
-                    _Candidate(
+                    Candidate(
                         variable=name,
                         key=f"{coding.system} {coding.code}" if is_result else "",
                         reference=reference,
@@ -905,11 +627,14 @@ class _Reader:
         if resource.get("intent") in ("proposal", "option"):
             return ignore(f"is a {resource.get('intent')}, not an order")
         span = resource.get(period) if period else None
-        began = moment_of(span.get("start")) if isinstance(span, Mapping) else None
-        began = began or moment_of(resource.get(moment))
-        ended = moment_of(span.get("end")) if isinstance(span, Mapping) else None
-        if ended is not None and self.day is not None and ended.date() < self.day:
+        said = span.get("start") if isinstance(span, Mapping) else None
+        said = said or resource.get(moment)
+        began = day_of(said)
+        ended = day_of(span.get("end")) if isinstance(span, Mapping) else None
+        if ended is not None and self.day is not None and ended < self.day:
             return ignore(f"ended before {self.day}")
+        if self._is_later(began):
+            return ignore(f"is later than {self.day}")
         meanings = [(c, m) for c in named if (m := self.codes.medication(c)) is not None]
         if not meanings:
             if any(c.system == RXNORM for c in named):
@@ -921,14 +646,15 @@ class _Reader:
         if meaning.kind != "medication":
             return ignore(meaning.reason)
         days = self.codes.rule("begun_before_days").get(meaning.item)
-        if days is not None and began is not None and self.day is not None:
-            if (self.day - began.date()).days < days:
+        since = self._days_before(began)
+        if days is not None and since is not None:
+            if since < days:
                 return ignore(
                     f"began less than {days} days before {self.day}: taken as treatment of the "
                     "lesion, not as exposure"
                 )
-        said = resource.get(moment) or (span.get("start") if isinstance(span, Mapping) else None)
-        self._diagnosed(reference, coding, meaning.findings, True, began, text_of(said) or None)
+        told = text_of(said) or None
+        self._diagnosed(reference, coding, meaning.findings, True, moment_of(said), told)
 
     def _drug(self, resource: Mapping[str, Any]) -> object:
         concept = resource.get("medicationCodeableConcept")
@@ -963,27 +689,22 @@ class _Reader:
         if meaning.kind != "diagnosis":
             return ignore(meaning.reason)
         said = resource.get("performedDateTime") or resource.get("performedPeriod")
-        time = moment_of(said)
-        if isinstance(said, Mapping):
-            said = said.get("end") or said.get("start")
-        if self._is_recent(meaning.findings, time, ignore):
+        if self._is_later(day_of(said)):
+            return ignore(f"is later than {self.day}")
+        if self._is_recent(meaning.findings, day_of(said), ignore):
+            time = moment_of(said)
+            if isinstance(said, Mapping):
+                said = said.get("end") or said.get("start")
             self._diagnosed(reference, coding, meaning.findings, True, time, text_of(said) or None)
 
     # Together ------------------------------------------------------------------------------------
 
     def _resolved(self) -> FhirReading:
-        self._drop_sites_without_melanoma()
-        by_variable: dict[str, list[tuple[int, _Candidate]]] = {}
-        for place, candidate in enumerate(self.candidates):
-            by_variable.setdefault(candidate.variable, []).append((place, candidate))
-        evidence = dict(self.base)
-        for name, placed in by_variable.items():
-            if name in evidence:
-                continue
-            ordered = [c for _, c in sorted(placed, key=lambda p: (p[1].when, p[0]), reverse=True)]
-            chosen = self._choose(name, ordered)
-            if chosen is not None:
-                evidence.update(chosen)
+        choice = Choice(self.model, self.codes, self.base)
+        evidence = {**self.base, **choice.settle(self.candidates)}
+        self.used += choice.used
+        self.ignored += choice.ignored
+        self.conflicts += choice.conflicts
         subject: dict[str, str] = {}
         if self.subjects:
             subject["reference"] = next(iter(self.subjects))
@@ -997,109 +718,6 @@ class _Reader:
             reference_date=self.day,
             has_lesion=self.has_lesion,
         )
-
-    def _drop_sites_without_melanoma(self) -> None:
-        melanoma = any(
-            c.variable in ("melanoma", "known_melanoma")
-            and c.states == ("present",)
-            and not self.codes.is_listed("only_with_melanoma", c.coding)
-            for c in self.candidates
-        )
-        if melanoma:
-            return
-        kept = []
-        for c in self.candidates:
-            if self.codes.is_listed("only_with_melanoma", c.coding):
-                reason = "does not say that the tumour is a melanoma"
-                self.ignored.append(Ignored(c.reference, str(c.coding), reason))
-            else:
-                kept.append(c)
-        self.candidates = kept
-
-    def _choose(self, name: str, ordered: list[_Candidate]) -> dict[str, object] | None:
-        """Return the evidence on one variable from what the record says, newest first."""
-        results: dict[str, _Candidate] = {}
-        for c in ordered:
-            if not c.is_result:
-                continue
-            if c.key in results:
-                newest = results[c.key]
-                if c.when == newest.when and not _same(c, newest):
-                    self.conflicts.append(
-                        f"{name}: {newest.told} and {c.told} have the same time; "
-                        "the later in the record is used"
-                    )
-                self._pass_over(c, f"a newer result counts: {newest.reference}")
-                continue
-            results[c.key] = c
-        for key, c in list(results.items()):
-            if c.problem:
-                del results[key]
-                self._pass_over(c, c.problem)
-                self.conflicts.append(
-                    f"{name}: the newest result ({c.reference}) is not used: {c.problem}"
-                )
-        coded = [c for c in ordered if not c.is_result]
-        number = next((c for c in results.values() if c.raw is not None), None)
-        if number is not None:
-            return self._measured(
-                name, number, [c for c in results.values() if c is not number], coded
-            )
-        return self._named(name, [*results.values(), *coded])
-
-    def _measured(
-        self, name: str, number: _Candidate, words: list[_Candidate], coded: list[_Candidate]
-    ) -> dict[str, object] | None:
-        """Return a number, or the symptom that a code names although the number is normal."""
-        read = self.model.read_evidence({**self.base, number.spelled: number.raw})
-        states = read.entries[name].states
-        for c in (*words, *coded):
-            if set(c.states) & set(states):
-                self._pass_over(c, f"a measured value counts: {number.reference}")
-            elif self.variables[name].group == "symptom" and "present" in c.states:
-                self.conflicts.append(
-                    f"{name}: {c.told}, measured {number.told}; the symptom counts as present"
-                )
-                self._pass_over(number, f"the record names the symptom: {c.reference}")
-                return self._named(name, [c])
-            else:
-                self.conflicts.append(f"{name}: {c.told}, but measured {number.told}, which counts")
-                self._pass_over(c, f"a measured value says otherwise: {number.reference}")
-        self._take(number, number.raw)
-        return {number.spelled: number.raw}
-
-    def _named(self, name: str, said: list[_Candidate]) -> dict[str, object] | None:
-        """Return the states that everything said leaves possible; the newest wins a conflict."""
-        said = sorted(said, key=lambda c: c.when, reverse=True)
-        left: tuple[str, ...] = self.variables[name].states
-        taken: list[_Candidate] = []
-        for c in said:
-            both = tuple(s for s in left if s in c.states)
-            if not both and name == "smear" and c.is_result:
-                both = tuple(s for s in self.variables[name].states if s in (*left, *c.states))
-                self.conflicts.append(f"{name}: {c.told} beside {taken[-1].told}; either may count")
-            if not both:
-                self.conflicts.append(
-                    f"{name}: {taken[0].told} and {c.told} contradict; the newest counts"
-                )
-                self._pass_over(c, f"contradicts {taken[0].reference}, which is newer or as old")
-                continue
-            left = both
-            taken.append(c)
-        if not taken or left == self.variables[name].states:
-            for c in taken:
-                self._pass_over(c, "leaves every state possible")
-            return None
-        value: object = left[0] if len(left) == 1 else list(left)
-        for c in taken:
-            self._take(c, value)
-        return {name: value}
-
-    def _take(self, c: _Candidate, value: object) -> None:
-        self.used.append(Used(c.variable, value, c.reference, str(c.coding), c.said, c.note))
-
-    def _pass_over(self, c: _Candidate, reason: str) -> None:
-        self.ignored.append(Ignored(c.reference, str(c.coding), f"{c.variable}: {reason}"))
 
 
 _TIMES: Mapping[str, tuple[str, ...]] = {
@@ -1130,22 +748,12 @@ def _status(concept: object) -> str:
     return found[0].code if found else ""
 
 
-def _dimer_kind(meaning: Meaning) -> str:
-    """Return the basis that a LOINC code fixes, which the text of the unit often leaves out."""
-    unit = "" if meaning.row is None else meaning.row.unit_ucum
-    return next((kind for kind in ("FEU", "DDU") if kind in unit), "")
-
-
 def _states_of_presence(variable: Variable, state: str, found: bool) -> tuple[str, ...] | None:
     if found:
         return (state,)
     rest = tuple(s for s in variable.states if s != state)
     # the absence of one sign rules out that pattern, but does not make the whole examination normal
     return None if rest == ("normal",) else rest
-
-
-def _same(a: _Candidate, b: _Candidate) -> bool:
-    return (a.raw, a.states) == (b.raw, b.states)
 
 
 def _boundary(born: str, *, last: bool) -> datetime.date | None:

@@ -183,6 +183,15 @@ def moment_of(value: object) -> datetime.datetime | None:
         return None
 
 
+def day_of(value: object) -> datetime.date | None:
+    """Return the day of a FHIR time as it is written there, whatever its zone."""
+    if isinstance(value, Mapping):
+        return day_of(value.get("end")) or day_of(value.get("start"))
+    if not isinstance(value, str) or moment_of(value) is None:
+        return None
+    return datetime.date.fromisoformat(f"{value}-01-01"[:10] if len(value) < 10 else value[:10])
+
+
 def date_of(value: str) -> datetime.date:
     """Read a reference date.
 
