@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -16,8 +17,19 @@ __all__ = [
 #: At most this many allowed values are spelled out in a message; the rest is in ``allowed``.
 _SHOWN = 16
 
+#: Longer words and problems are cut in messages: input may be megabytes long.
+_WORD, _PROBLEM = 80, 400
+
 #: Problems that begin with one of these follow their variable without a colon.
 _VERBS = ("is ", "has ", "takes ", "needs ")
+
+
+def _readable(text: str) -> str:
+    """Cut what nobody would read to the end."""
+    text = re.sub(rf"\S{{{_WORD + 1},}}", lambda word: f"{word[0][:_WORD]}…", text)
+    if len(text) <= _PROBLEM:
+        return text
+    return f"{text[: _PROBLEM // 2]} … {text[-_PROBLEM // 2 :]}"
 
 
 class EpiduralDxError(Exception):
@@ -62,8 +74,8 @@ class EvidenceError(EpiduralDxError, ValueError):
         nearest: Iterable[str] = (),
         where: str | None = None,
     ) -> None:
-        self.problem = problem
-        self.variable = variable
+        self.problem = _readable(problem)
+        self.variable = None if variable is None else _readable(variable)
         self.value = value
         self.allowed = tuple(allowed)
         self.nearest = tuple(nearest)
@@ -173,14 +185,14 @@ class ModelError(EpiduralDxError, ValueError):
         line: int | None = None,
         name: str | None = None,
     ) -> None:
-        self.problem = problem
+        self.problem = _readable(problem)
         self.file = None if file is None else str(file)
         self.line = line
-        self.name = name
+        self.name = name = None if name is None else _readable(name)
         place = self.file or ""
         if line is not None:
             place = f"{place}, line {line}" if place else f"line {line}"
-        text = f"{name}: {problem}" if name else problem
+        text = f"{name}: {self.problem}" if name else self.problem
         if place:
             text = f"{place}: {text}"
         super().__init__(text if text.endswith(("?", ".")) else text + ".")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from os import PathLike
@@ -36,6 +37,11 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 RawEvidence = Mapping[str, object]
+
+#: Base rates where none are named; a mix of causes describes a collection of patients rather than
+#: a clinic of adults, so there it is people of all ages everywhere.
+DEFAULT_SCENARIO = "general_adult"
+MIX_SCENARIO = "worldwide"
 
 #: Default target of test ranking: finding the hidden driver counts.
 DEFAULT_TARGET = ("etiology", "marrow_infiltration")
@@ -233,6 +239,13 @@ class Model:
     def _unmixed_weights(self) -> Array:
         return _build(self._networks, self._priors, self.scenario, None)[0].weights
 
+    def apart(self) -> Model:
+        """Return this model with draws of its own, which are forgotten with it and never stored."""
+        twin = copy(self)
+        twin._banks = {}
+        twin.store_compiled = False
+        return twin
+
     def position(self, variable: str) -> int:
         """Position of a variable in the arrays.
 
@@ -243,11 +256,10 @@ class Model:
         """
         try:
             return self._position[variable]
-        except KeyError:
+        except (KeyError, TypeError):
             raise EvidenceError(
                 f"unknown variable {variable!r}",
-                variable=variable,
-                nearest=nearest(variable, self.variables),
+                nearest=nearest(str(variable), self.variables),
             ) from None
 
     # ------------------------------------------------------------- evidence
@@ -390,7 +402,10 @@ class Model:
         """Marginals of every variable before any evidence."""
         marginals = self.engine.run({}, want=("marginals",)).marginals
         assert marginals is not None
-        return {n: marginals[i][0] for n, i in self._position.items()}
+        base = {n: marginals[i][0] for n, i in self._position.items()}
+        for array in base.values():
+            array.setflags(write=False)
+        return base
 
     def rank_tests(
         self,
@@ -473,6 +488,9 @@ class Model:
         """
         import pandas as pd
 
+        if not hasattr(frame, "iterrows"):
+            kind = type(frame).__name__
+            raise EvidenceError(f"a batch is a pandas DataFrame, one row per patient, not a {kind}")
         rows = []
         for index, row in frame.iterrows():
             findings = {
@@ -631,7 +649,7 @@ def _compile(
 def load_model(
     networks: str | PathLike[str] | None = None,
     priors: str | PathLike[str] | None = None,
-    scenario: str = "general_adult",
+    scenario: str | None = None,
     cause_mix: Mapping[str, float] | None = None,
     *,
     backend: str = "auto",
@@ -643,11 +661,12 @@ def load_model(
     ----------
     networks, priors : path-like, optional
         Folders of structure and figures; by default the packaged ones.
-    scenario : str
-        Base rates (``priors/scenarios.yaml``): general_adult, child, high_tuberculosis,
-        high_thalassemia, cancer_center.
+    scenario : str, optional
+        Base rates (``priors/scenarios.yaml``): general_adult (the default), child,
+        high_tuberculosis, high_thalassemia, cancer_center, worldwide (the default with a mix).
     cause_mix : mapping of str to float, optional
         Wanted shares (or counts) of the causes before any evidence; what is left out is rare.
+        Ages, conditions and drivers within each cause stay those of the scenario.
     backend : {"auto", "numpy", "numba"}
         ``auto`` takes numba when it is installed.
     store_compiled : bool
@@ -664,9 +683,18 @@ def load_model(
     ModelError
         A network or prior file with an error: one sentence with file, line and name.
     """
+    for name, folder in (("networks", networks), ("priors", priors)):
+        if not isinstance(folder, str | PathLike | None):
+            raise ModelError(f"the {name} folder must be a path, got {folder!r}")
     network_folder = store.data_folder("networks", networks)
     prior_folder = store.data_folder("priors", priors)
+    if not isinstance(cause_mix, Mapping | None):
+        raise ModelError(f"the cause mix must map causes to numbers, got {cause_mix!r}")
     mix = dict(cause_mix) if cause_mix else None
+    if not isinstance(scenario, str | None):
+        raise ModelError(f"a scenario is a name, got {scenario!r}")
+    if scenario is None:
+        scenario = MIX_SCENARIO if mix else DEFAULT_SCENARIO
     try:
         key = store.digest(network_folder, prior_folder, scenario, json.dumps(mix, sort_keys=True))
     except (TypeError, ValueError):

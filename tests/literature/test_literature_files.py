@@ -12,6 +12,7 @@ import pytest
 
 from epidural_dx.errors import ModelError
 from epidural_dx.literature.base import read_literature
+from epidural_dx.literature.pooling import pool
 from epidural_dx.literature.rows import EXPERT_COLUMNS, LITERATURE_COLUMNS
 
 GOOD = {
@@ -55,6 +56,7 @@ def folder(tmp_path: Path, priors: Path) -> Path:
     (tmp_path / "literature" / "area.csv").write_text(text, encoding="utf-8")
     (tmp_path / "sources.csv").write_text(SOURCES, encoding="utf-8")
     shutil.copy(priors / "pooling.yaml", tmp_path / "pooling.yaml")
+    (tmp_path / "indirect.csv").write_text("id,why\n", encoding="utf-8")
     experts = ",".join(EXPERT_COLUMNS) + "\n"
     experts += "A,phase,early,,fever,present,0.4,4,judgement,\n"
     experts += "A,phase,early,,fever,absent,0.6,4,judgement,\n"
@@ -300,3 +302,33 @@ def test_the_header_of_every_file_is_the_declared_one(priors: Path) -> None:
     for path in paths:
         with path.open(encoding="utf-8", newline="") as handle:
             assert next(csv.reader(handle)) == LITERATURE_COLUMNS, path.name
+
+
+@pytest.mark.parametrize(
+    ("row", "sentence"),
+    [
+        ("x-009,another site\n", "no figure has this id"),
+        ("x-002,another site\n", "the figure stands twice"),
+        ("x-001,\n", "why is empty"),
+    ],
+)
+def test_a_wrong_row_of_the_indirect_figures_is_named(
+    folder: Path, row: str, sentence: str
+) -> None:
+    """A figure that does not exist, stands twice or has no reason is one sentence with its line."""
+    add(folder, "x-002,another site\n" + row, "indirect.csv")
+    error = failure(folder)
+    assert sentence in str(error)
+    assert error.line == 3
+
+
+def test_an_indirect_figure_counts_for_less(folder: Path) -> None:
+    """Of two equal series the one about other people has fewer effective patients."""
+    add(folder, "x-002,another site\n", "indirect.csv")
+    base = read_literature(folder)
+    direct, indirect = (base.observation(f, {"absent": 0, "present": 1}) for f in base.figures)
+    assert (direct.indirect, indirect.indirect) == (False, True)
+    one, other = (pool(2, [o], (), base.settings).literature for o in (direct, indirect))
+    within = base.settings.indirect_correlation
+    assert one > other
+    assert other == pytest.approx(10 / (1 + 9 * within))

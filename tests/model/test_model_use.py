@@ -202,6 +202,7 @@ def test_research_use_is_always_said(model: edx.Model) -> None:
         ("high_tuberculosis", "tuberculosis"),
         ("high_thalassemia", "emh"),
         ("cancer_center", "metastasis_other"),
+        ("worldwide", "tuberculosis"),
     ],
 )
 def test_every_scenario_loads_and_moves_the_base_rates(
@@ -226,7 +227,7 @@ def test_a_cause_mix_is_the_prior_exactly(model: edx.Model) -> None:
     """With a given mix the causes have those shares, and mechanisms keep theirs within a cause."""
     weights = np.arange(1.0, 17.0)
     mix = dict(zip(model.causes, map(float, weights), strict=True))
-    mixed = edx.load_model(cause_mix=mix)
+    mixed = edx.load_model(cause_mix=mix, scenario="general_adult")
     answer, base = mixed.diagnose({}), model.diagnose({})
     for cause, weight in mix.items():
         assert answer.causes[cause] == pytest.approx(weight / weights.sum(), abs=1e-10)
@@ -234,6 +235,49 @@ def test_a_cause_mix_is_the_prior_exactly(model: edx.Model) -> None:
         within = base.etiology[m.name] / base.causes[m.cause]
         assert answer.etiology[m.name] / answer.causes[m.cause] == pytest.approx(within, rel=1e-8)
     assert mixed.digest != model.digest
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"networks": 5}, "the networks folder must be a path, got 5"),
+        ({"scenario": 5}, "a scenario is a name, got 5"),
+        ({"cause_mix": [1]}, r"the cause mix must map causes to numbers, got \[1\]"),
+        ({"cause_mix": "emh"}, "the cause mix must map causes to numbers, got 'emh'"),
+    ],
+)
+def test_arguments_of_a_wrong_kind_are_one_sentence(
+    arguments: dict[str, Any], sentence: str
+) -> None:
+    """A number where a folder, a name or a mapping belongs is refused, not a traceback inside."""
+    with pytest.raises(ModelError, match=sentence):
+        edx.load_model(**arguments)
+
+
+def test_endless_input_is_cut_in_the_message(model: edx.Model) -> None:
+    """A value or a name of a megabyte gives a sentence that a person can read."""
+    for evidence in ({"fever": "x" * 10**6}, {"y" * 10**6: "present"}, {"fever": "no " * 10**5}):
+        with pytest.raises(EvidenceError) as caught:
+            model.diagnose(evidence)
+        assert len(str(caught.value)) < 700
+
+
+def test_base_marginals_cannot_be_changed_by_accident(model: edx.Model) -> None:
+    """What every later answer is compared with is read-only."""
+    with pytest.raises(ValueError, match="read-only"):
+        model.base_marginals["fever"][0] = 1.0
+
+
+def test_a_batch_must_be_a_table(model: edx.Model) -> None:
+    """A list of patients is refused in one sentence."""
+    with pytest.raises(EvidenceError, match="a batch is a pandas DataFrame"):
+        model.diagnose_batch([{"fever": "present"}])  # type: ignore[arg-type]
+
+
+def test_a_mix_without_a_scenario_is_about_people_everywhere(model: edx.Model) -> None:
+    """A mix alone takes people of all ages everywhere; no mix takes adults of a rich country."""
+    assert edx.load_model(cause_mix={"emh": 1, "leukemia": 1}).scenario == "worldwide"
+    assert model.scenario == edx.load_model().scenario == "general_adult"
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,14 @@ from epidural_dx.literature.base import LiteratureBase
 from epidural_dx.network.build import DETERMINISTIC, Built, build
 from epidural_dx.network.structure import read_structure
 
-SCENARIOS = ("general_adult", "child", "high_tuberculosis", "high_thalassemia", "cancer_center")
+SCENARIOS = (
+    "general_adult",
+    "child",
+    "high_tuberculosis",
+    "high_thalassemia",
+    "cancer_center",
+    "worldwide",
+)
 LIKELIHOOD_GROUPS = ("symptom", "examination", "laboratory", "imaging", "tissue")
 
 

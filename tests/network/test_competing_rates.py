@@ -67,9 +67,17 @@ def figure(rate: float, scenario: str = "", use: str = "fit", id: str = "r") -> 
 def test_figures_of_a_setting_replace_the_general_ones() -> None:
     """A scenario's own figure is used alone in that scenario and not at all elsewhere."""
     figures = [figure(4), figure(9), figure(100, "child", id="c")]
-    general, child = RateTable(figures), RateTable(figures, "child")
+    general, child = RateTable(figures), RateTable(figures, ("child",))
     assert general.need("abscess", "diabetes", "present").rate == pytest.approx(6)
     assert child.need("abscess", "diabetes", "present").rows == ("c",)
+
+
+def test_a_setting_of_part_of_the_people_mixes_its_rate_with_the_general_one() -> None:
+    """Where a quarter lives in a setting, the rate is the weighted mean of both rates."""
+    figures = [figure(4), figure(9), figure(100, "child", id="c")]
+    mixed = RateTable(figures, ("child",), 0.25).need("abscess", "diabetes", "present")
+    assert mixed.rate == pytest.approx(0.25 * 100 + 0.75 * 6)
+    assert mixed.rows == ("c", "r", "r")
 
 
 def test_figures_to_compare_are_not_fed_in() -> None:

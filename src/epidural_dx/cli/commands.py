@@ -44,7 +44,7 @@ Scenario = Annotated[
         "--scenario",
         metavar="NAME",
         help="Base rates: general_adult, child, high_tuberculosis, high_thalassemia, "
-        "cancer_center.  [default: general_adult]",
+        "cancer_center, worldwide.  [default: general_adult; with a cause mix worldwide]",
     ),
 ]
 Mix = Annotated[
@@ -580,7 +580,6 @@ def serve(
 ) -> None:
     """Answer over HTTP, and show a page to try it."""
     from epidural_dx.cli import serving
-    from epidural_dx.cli.inputs import DEFAULT_SCENARIO
 
     serving.run(
         host=host,
@@ -594,7 +593,7 @@ def serve(
         hosts=tuple(allow_host or ()),
         remembered=remember,
         log_level=log_level,
-        scenario=scenario or DEFAULT_SCENARIO,
+        scenario=scenario,
         networks=networks,
         priors=priors,
     )

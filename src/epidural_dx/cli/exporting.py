@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from epidural_dx.cli.inputs import DEFAULT_SCENARIO, open_model
+from epidural_dx.cli.inputs import open_model
 from epidural_dx.cli.output import make_console, text, waiting
 
 
@@ -35,7 +35,7 @@ def run(format: str, out: Path, form: str, *, model_options: Mapping[str, Any]) 
                 "version": model.version,
                 "digest": model.digest,
                 "cause_mix": str(model_options["cause_mix"] or "none"),
-                "scenario": model_options["scenario"] or DEFAULT_SCENARIO,
+                "scenario": model.scenario,
             },
         )
     console = make_console()

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from epidural_dx.clinical.fhir_reading import FhirReading
     from epidural_dx.model import Model
 
-DEFAULT_SCENARIO = "general_adult"
-
 
 @dataclass(frozen=True)
 class StageEvidence:
@@ -68,7 +66,7 @@ def open_model(
 
     mix = read_cause_mix(cause_mix) if cause_mix is not None else None
     with waiting("Compiling the model (once for every change of networks and priors)"):
-        return load_model(networks, priors, scenario or DEFAULT_SCENARIO, mix, backend=backend)
+        return load_model(networks, priors, scenario, mix, backend=backend)
 
 
 def with_case_scenario(options: Mapping[str, Any], case: Case) -> dict[str, Any]:

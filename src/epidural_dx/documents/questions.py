@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue
 
 #: Longest name of a finding, and longest text as its value. What is longer is no medicine, and
 #: looking for the nearest spelling takes time that grows with the length.
@@ -30,6 +30,15 @@ EXAMPLE = {
 }
 
 
+def check_evidence(evidence: dict[str, Any]) -> dict[str, Any]:
+    """Refuse names and texts that are too long."""
+    for name, value in evidence.items():
+        if len(name) > LONGEST_NAME:
+            raise ValueError(f"a name of a finding has more than {LONGEST_NAME} characters")
+        _check_texts(value, name)
+    return evidence
+
+
 def _check_texts(value: object, where: str) -> None:
     """Refuse texts that are too long, at any depth."""
     waiting: list[object] = [value]
@@ -43,16 +52,24 @@ def _check_texts(value: object, where: str) -> None:
             waiting.extend(one)
 
 
+RawFindings = Annotated[
+    dict[str, JsonValue],
+    Field(description=EVIDENCE_HELP, examples=[EXAMPLE]),
+    AfterValidator(check_evidence),
+]
+
+
 class Question(BaseModel):
     """What every question holds."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     scenario: Name | None = Field(
-        None, description="Base rates; GET /v1/scenarios lists them. By default the server's."
+        default=None,
+        description="Base rates; GET /v1/scenarios lists them. By default the server's.",
     )
     cause_mix: dict[Name, Share] | None = Field(
-        None,
+        default=None,
         min_length=1,
         max_length=64,
         description="Wanted share of each cause before any finding, instead of the scenario's.",
@@ -62,47 +79,42 @@ class Question(BaseModel):
 class PatientQuestion(Question):
     """A question about one patient."""
 
-    evidence: dict[str, JsonValue] = Field(description=EVIDENCE_HELP, examples=[EXAMPLE])
-
-    @field_validator("evidence")
-    @classmethod
-    def _readable(cls, evidence: dict[str, Any]) -> dict[str, Any]:
-        for name, value in evidence.items():
-            if len(name) > LONGEST_NAME:
-                raise ValueError(f"a name of a finding has more than {LONGEST_NAME} characters")
-            _check_texts(value, name)
-        return evidence
+    evidence: RawFindings
 
 
 class DiagnoseQuestion(PatientQuestion):
     """Ask what the lesion is."""
 
-    intervals: bool = Field(True, description="Also the 90 % interval of every probability.")
-    next_tests: bool = Field(True, description="Also the tests, ranked by information.")
+    intervals: bool = Field(
+        default=True, description="Also the 90 % interval of every probability."
+    )
+    next_tests: bool = Field(default=True, description="Also the tests, ranked by information.")
 
 
 class NextTestsQuestion(PatientQuestion):
     """Ask which test is worth most next."""
 
     target: Name | Annotated[list[Name], Field(min_length=1, max_length=4)] | None = Field(
-        None,
+        default=None,
         description="Variable, or several together, that the tests should tell about. By default "
         "etiology and marrow_infiltration.",
     )
     by: Literal["information", "information_per_cost", "value"] = Field(
-        "information", description="Order of the tests."
+        default="information", description="Order of the tests."
     )
-    exclude: list[Name] = Field([], max_length=100, description="Tests to leave out.")
-    max_hours: Hours | None = Field(None, description="Leave out tests that take longer.")
-    hours_since_onset: Hours | None = Field(None, description="Time already lost.")
+    exclude: list[Name] = Field(default=[], max_length=100, description="Tests to leave out.")
+    max_hours: Hours | None = Field(default=None, description="Leave out tests that take longer.")
+    hours_since_onset: Hours | None = Field(default=None, description="Time already lost.")
 
 
 class PlanQuestion(PatientQuestion):
     """Ask what to order now, and what then."""
 
-    by: Literal["value", "information"] = Field("value", description="What the plan maximises.")
-    exclude: list[Name] = Field([], max_length=100, description="Tests to do without.")
-    hours_since_onset: Hours | None = Field(None, description="Time already lost.")
+    by: Literal["value", "information"] = Field(
+        default="value", description="What the plan maximises."
+    )
+    exclude: list[Name] = Field(default=[], max_length=100, description="Tests to do without.")
+    hours_since_onset: Hours | None = Field(default=None, description="Time already lost.")
 
 
 class ExplainQuestion(PatientQuestion):
@@ -112,16 +124,16 @@ class ExplainQuestion(PatientQuestion):
 class UncertaintyQuestion(PatientQuestion):
     """Ask how sure the answer is when every figure may be off."""
 
-    draws: int = Field(200, ge=2, le=5000, description="Draws of every figure.")
-    seed: int = Field(0, ge=0, lt=2**32, description="Of the draws.")
-    tests: bool = Field(False, description="Also how often each test tells most (slow).")
+    draws: int = Field(default=200, ge=2, le=5000, description="Draws of every figure.")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="Of the draws.")
+    tests: bool = Field(default=False, description="Also how often each test tells most (slow).")
 
 
 class SensitivityQuestion(PatientQuestion):
     """Ask which figures, findings and sources the answer hangs on."""
 
     parameter: Annotated[str, Field(min_length=1, max_length=LONGEST_TEXT)] | None = Field(
-        None, description="Everything about one figure, instead of the overview."
+        default=None, description="Everything about one figure, instead of the overview."
     )
     two_way: (
         Annotated[
@@ -129,32 +141,43 @@ class SensitivityQuestion(PatientQuestion):
             Field(min_length=2, max_length=2),
         ]
         | None
-    ) = Field(None, description="Two figures at once, as a grid, instead of the overview.")
+    ) = Field(default=None, description="Two figures at once, as a grid, instead of the overview.")
     by: Literal["parameter", "group", "cause", "source"] | None = Field(
-        None, description="Level at which the uncertainty is split. By default source."
+        default=None, description="Level at which the uncertainty is split. By default source."
     )
-    cause: Name | None = Field(None, description="Of this cause. By default the leading one.")
-    top: int = Field(10, ge=1, le=50, description="Figures shown.")
-    draws: int = Field(500, ge=50, le=5000, description="Draws behind the shares.")
-    seed: int = Field(0, ge=0, lt=2**32, description="Of the draws.")
+    cause: Name | None = Field(
+        default=None, description="Of this cause. By default the leading one."
+    )
+    top: int = Field(default=10, ge=1, le=50, description="Figures shown.")
+    draws: int = Field(default=500, ge=50, le=5000, description="Draws behind the shares.")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="Of the draws.")
 
 
 class BatchPatient(BaseModel):
     """One patient of a batch."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     id: Annotated[str, Field(max_length=LONGEST_NAME)] | int | None = Field(
-        None, description="Comes back with the answer."
+        default=None, description="Comes back with the answer."
     )
-    evidence: dict[str, JsonValue] = Field(description=EVIDENCE_HELP, examples=[EXAMPLE])
-
-    _readable = field_validator("evidence")(PatientQuestion._readable.__func__)  # type: ignore[attr-defined]
+    evidence: RawFindings
 
 
-class BatchQuestion(Question):
-    """Many patients at once."""
+class BatchOptions(Question):
+    """How many patients are answered."""
 
-    patients: list[BatchPatient] = Field(description="At most as many as GET /v1/model says.")
-    intervals: bool = Field(False, description="Also the 90 % interval of every probability.")
-    next_tests: bool = Field(False, description="Also the tests (about 0.4 s per patient).")
+    intervals: bool = Field(
+        default=False, description="Also the 90 % interval of every probability."
+    )
+    next_tests: bool = Field(
+        default=False, description="Also the tests, ranked by information (slow)."
+    )
+
+
+class BatchQuestion(BatchOptions):
+    """Ask about many patients at once."""
+
+    patients: list[BatchPatient] = Field(
+        min_length=1, description="At most as many as `limits` of GET /v1/model says."
+    )

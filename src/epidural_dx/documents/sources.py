@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from epidural_dx.clinical.spelling import nearest
@@ -105,23 +105,27 @@ def behind_variable(model: Model, catalog: Catalog, spelled: str) -> dict[str, A
     dict
         ``columns``: each with ``given`` and ``state`` (P(variable | given = state)), ``context``,
         ``probabilities`` by state, ``effective_size`` in patients, ``grade``, the ids of its
-        literature ``rows``, and ``experts``; ``rows`` and ``sources`` give those in full.
+        literature ``rows``, the share that rests on each of its ``sources``, and ``why`` a
+        declared figure is what it is; ``rows`` and ``sources`` give those in full.
 
     Raises
     ------
     EvidenceError
         Unknown variable.
     """
-    from epidural_dx.analysis.parameters import state_names
+    from epidural_dx.analysis.parameters import parameters_of, source_shares, state_names
     from epidural_dx.network.declared import read_stated
 
     v = known_variable(model, spelled)
     stated = read_stated(model.priors)
+    own = {p.key: p for p in parameters_of(model) if p.kind == "column" and p.key[0] == v.name}
+    shares = dict(zip(own, source_shares(model, list(own.values())), strict=True))
     columns: list[dict[str, Any]] = []
     for key, pooled in model.built.columns.items():
         name, given, state, context = key
         if name != v.name:
             continue
+        declared = stated.get((context, name, state))
         columns.append(
             {
                 "given": given,
@@ -137,14 +141,20 @@ def behind_variable(model: Model, catalog: Catalog, spelled: str) -> dict[str, A
                 "effective_size": float(pooled.ess),
                 "grade": pooled.grade,
                 "rows": list(pooled.rows),
-                "experts": list(pooled.experts),
+                "sources": dict(sorted(shares.get(key, {}).items(), key=lambda item: -item[1])),
+                "why": "" if declared is None else declared.why,
             }
         )
+    rows = {row for column in columns for row in column["rows"]}
+    figures = [row for row in catalog.rows if row["id"] in rows]
+    cited = dict.fromkeys(one for column in columns for one in column["sources"])
+    cited |= dict.fromkeys(row["source_id"] for row in figures)
     return {
         "model": identity(model),
         "variable": v.name,
         "columns": columns,
-        **_cited(catalog, (row for column in columns for row in column["rows"])),
+        "rows": [figure(row, catalog) for row in figures],
+        "sources": [source(catalog.sources[one]) for one in cited if one in catalog.sources],
     }
 
 
@@ -194,16 +204,6 @@ def behind_cause(model: Model, catalog: Catalog, name: str) -> dict[str, Any]:
         "cause": name,
         "rates": rates,
         "sources": [source(catalog.sources[one]) for one in cited if one in catalog.sources],
-    }
-
-
-def _cited(catalog: Catalog, ids: Iterable[str]) -> dict[str, Any]:
-    wanted = set(ids)
-    rows = [row for row in catalog.rows if row["id"] in wanted]
-    cited = dict.fromkeys(row["source_id"] for row in rows if row["source_id"] in catalog.sources)
-    return {
-        "rows": [figure(row, catalog) for row in rows],
-        "sources": [source(catalog.sources[one]) for one in cited],
     }
 
 

@@ -57,8 +57,7 @@ class Derivatives:
         """
         factors = plan.network.factors
         return tuple(
-            gradient * factor.table
-            for gradient, factor in zip(self.tables, factors, strict=True)
+            gradient * factor.table for gradient, factor in zip(self.tables, factors, strict=True)
         )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,7 @@ from epidural_dx.literature.rows import (
     check_source_ids,
     read_experts,
     read_figures,
+    read_indirect,
     read_sources,
 )
 
@@ -41,12 +42,15 @@ class LiteratureBase:
     experts : tuple of ExpertCell
     sources : dict of str to Source
     settings : Settings
+    indirect : dict of str to str
+        Why a figure is about other people or another definition than its cell, by row id.
     """
 
     figures: tuple[Figure, ...]
     experts: tuple[ExpertCell, ...]
     sources: Mapping[str, Source]
     settings: Settings
+    indirect: Mapping[str, str] = field(default_factory=dict)
 
     def figure(self, row: str) -> Figure:
         """Return the figure with the id `row`.
@@ -172,6 +176,7 @@ class LiteratureBase:
             study=study,
             fixed=recalled,
             row=figure.id,
+            indirect=figure.id in self.indirect,
         )
 
     def _expert_columns(
@@ -222,4 +227,6 @@ def read_literature(priors: Path) -> LiteratureBase:
         settings = settings_from(yaml.safe_load(path.read_text(encoding="utf-8")))
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         raise ModelError(f"pooling settings cannot be read: {error}", file=str(path)) from None
-    return LiteratureBase(figures, read_experts(priors), sources, settings)
+    return LiteratureBase(
+        figures, read_experts(priors), sources, settings, read_indirect(priors, figures)
+    )

@@ -12,7 +12,10 @@ moment estimate of Kleinman (J Am Stat Assoc 1973;68:46),
           Q = \sum_i \frac{n_i (p_i - \bar p)^2}{\bar p (1 - \bar p)},
 
 shrunk towards a declared prior correlation. A series then counts as
-:math:`n_i / (1 + (n_i - 1)\rho)` patients, which caps every registry at :math:`1/\rho`.
+:math:`n_i / (1 + (n_i - 1)\rho)` patients, which caps every registry at :math:`1/\rho`. A
+series of other people than the model's (``indirect.csv``) differs by more, so a larger
+correlation is declared for it (indirectness as in GRADE: Guyatt et al., J Clin Epidemiol
+2011;64:1303).
 
 Unions. A figure on a union of states ("partial or complete") states a sum. Its count is spread
 over the members in proportion to the present mean, until nothing changes (expectation
@@ -47,6 +50,7 @@ class Settings:
     interval_cap: float = 50.0
     correlation: float = 0.02
     correlation_studies: float = 2.0
+    indirect_correlation: float = 0.18
     expert_cap: float = 6.0
     published_basis: float = 0.25
     beside_counts: float = 0.5
@@ -76,6 +80,8 @@ class Observation:
         True for recalled figures, whose small weight over-dispersion does not touch.
     row : str
         Id of the literature row.
+    indirect : bool
+        True where the figure's people or definition are not those of the cell.
     """
 
     states: frozenset[int]
@@ -85,6 +91,7 @@ class Observation:
     study: str
     fixed: bool
     row: str
+    indirect: bool = False
 
 
 @dataclass(frozen=True)
@@ -292,7 +299,8 @@ def _effective_counts(
         per_study[o.study] = per_study.get(o.study, 0) + 1
     sizes = []
     for o in observations:
-        size = o.count if o.fixed else o.count / (1 + max(o.count - 1, 0) * correlation)
+        within = max(correlation, settings.indirect_correlation) if o.indirect else correlation
+        size = o.count if o.fixed else o.count / (1 + max(o.count - 1, 0) * within)
         sizes.append(size / per_study[o.study])
     return correlation, sizes
 
@@ -421,6 +429,7 @@ def settings_from(document: Mapping[str, object]) -> Settings:
         interval_cap=value("interval_cap"),
         correlation=value("overdispersion", "prior"),
         correlation_studies=value("overdispersion", "prior_studies"),
+        indirect_correlation=value("overdispersion", "indirect"),
         expert_cap=value("experts", "cap"),
         published_basis=value("experts", "published_basis"),
         beside_counts=value("experts", "beside_counts"),

@@ -275,6 +275,41 @@ def read_figures(folder: Path) -> tuple[Figure, ...]:
     return tuple(figures)
 
 
+def read_indirect(folder: Path, figures: Sequence[Figure]) -> dict[str, str]:
+    """Read ``indirect.csv``: figures about other people or another definition than the model's.
+
+    Parameters
+    ----------
+    folder : Path
+        The priors folder.
+    figures : sequence of Figure
+        The rows that may be named.
+
+    Returns
+    -------
+    dict of str to str
+        The reason, by row id.
+
+    Raises
+    ------
+    ModelError
+        A row that does not exist or stands twice, or a row without a reason.
+    """
+    path = folder / "indirect.csv"
+    known = {f.id for f in figures}
+    reasons: dict[str, str] = {}
+    for line, row in read_table(path, ("id", "why")):
+        where: Place = {"file": str(path), "line": line, "name": row["id"]}
+        if row["id"] not in known:
+            raise ModelError("no figure has this id", **where)
+        if row["id"] in reasons:
+            raise ModelError("the figure stands twice", **where)
+        if not row["why"]:
+            raise ModelError("why is empty", **where)
+        reasons[row["id"]] = row["why"]
+    return reasons
+
+
 def read_sources(folder: Path) -> dict[str, Source]:
     """Read ``sources.csv``: one row per source, keyed by its id.
 

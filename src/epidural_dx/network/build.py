@@ -318,9 +318,25 @@ class TableBuilder:
         given = spec["given"]
         probability = self.matrix(node.name, given, leaves_out=spec.get("leaves_out"))[..., 1]
         if "relative_to" in spec:
-            reference = self.matrix(node.name, given, given_states=[spec["relative_to"]])[..., 1]
+            reference = self._reference(node.name, spec)[..., 1]
             probability = formulas.excess_probability(probability, reference)
         return self._expand(probability[..., None], given, parent)[..., 0]
+
+    def _reference(self, variable: str, spec: Mapping[str, Any]) -> Array:
+        """Columns over which a link is an excess, shape (*lead, 1 or given states, states).
+
+        ``relative_to`` names a state of the link's own condition, or (``of``, ``given``,
+        ``state``) a column of another condition for all its states but ``of``: the experts judged
+        a marrow disease in patients whose lesion mostly comes from it, and no disease in patients
+        with every other lesion, tumours included, so the excess is over a benign lesion.
+        """
+        to, states = spec["relative_to"], spec.get("states")
+        if not isinstance(to, Mapping):
+            return self.matrix(variable, spec["given"], states=states, given_states=[to])
+        own = self.matrix(variable, spec["given"], states=states, given_states=[to["of"]])
+        other = self.matrix(variable, to["given"], states=states, given_states=[to["state"]])
+        names = self.states(spec["given"])
+        return np.concatenate([own if s == to["of"] else other for s in names], axis=-2)
 
     def _fitted(self, node: Node, spec: Mapping[str, Any]) -> Array:
         """P(child | parent) that best gives back P(child | given) through the parent.
@@ -348,9 +364,7 @@ class TableBuilder:
             variable, states = spec.get("variable", node.name), spec.get("states")
             columns = self.matrix(variable, given, states=states, leaves_out=spec.get("leaves_out"))
             if "relative_to" in spec:
-                reference = self.matrix(
-                    variable, given, states=states, given_states=[spec["relative_to"]]
-                )
+                reference = self._reference(variable, spec)
                 cumulative = formulas.relative_cumulative(columns, reference)
             else:
                 cumulative = np.cumsum(columns, -1)
@@ -399,8 +413,17 @@ class TableBuilder:
         raise ValueError(f"no rule covers {dict(at)}")
 
     def _make_override(self, node: Node) -> Array:
+        """Let a condition show one state whatever the lesion shows.
+
+        The lesions named under ``without`` bring that condition with them: their column is read
+        given that the state is not shown, so that it is not counted twice.
+        """
         spec = node.table
-        base = self.matrix(node.name, spec["base"], leaves_out=spec.get("leaves_out"))
+        base = self.matrix(node.name, spec["base"])
+        state = node.states.index(spec["state"])
+        kept = np.ones((len(self.states(spec["base"])), len(node.states)))
+        kept[[self.states(spec["base"]).index(s) for s in spec["without"]], state] = NEVER
+        base = formulas.normalized(base * kept)
         weight = self.stated_value(spec["weight"], "share", "present", "present")[..., None, None]
         sure = self._sure(node, spec["state"])
         return np.stack([base, (1 - weight) * base + weight * sure], axis=-2)

@@ -56,6 +56,8 @@ class Scenario:
         Share of each age group in the population.
     contexts : tuple of str
         Which expert columns and rates replace the general ones (``high_tuberculosis`` …).
+    context_share : float
+        Share of the people who live in those contexts; the others have the general figures.
     odds : mapping of str to float
         Multipliers of the odds of a group of conditions (``cancer``).
     why : str
@@ -68,6 +70,7 @@ class Scenario:
     label: str
     age_group: Mapping[str, float]
     contexts: tuple[str, ...]
+    context_share: float
     odds: Mapping[str, float]
     why: str
     source_ids: tuple[str, ...]
@@ -176,6 +179,7 @@ def read_scenarios(folder: Path) -> dict[str, Scenario]:
                 label=entry["label"],
                 age_group=ages,
                 contexts=tuple(entry.get("contexts", ())),
+                context_share=float(entry.get("context_share", 1.0)),
                 odds={k: float(v) for k, v in entry.get("odds", {}).items()},
                 why=entry["why"],
                 source_ids=tuple(entry["sources"]),
@@ -188,6 +192,13 @@ def read_scenarios(folder: Path) -> dict[str, Scenario]:
         if abs(sum(ages.values()) - 1) > 1e-9:
             raise ModelError(
                 f"age_group sums to {sum(ages.values()):g}, not to 1",
+                file=path,
+                line=line,
+                name=name,
+            )
+        if not 0 < scenario.context_share <= 1:
+            raise ModelError(
+                f"context_share {scenario.context_share:g} is outside 0..1",
                 file=path,
                 line=line,
                 name=name,

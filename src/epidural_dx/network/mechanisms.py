@@ -56,8 +56,8 @@ class _Fit:
     def __init__(self, parameters: Parameters, tables: Mapping[str, Array]) -> None:
         self.parameters = parameters
         self.mechanisms = list(parameters.structure.mechanisms.values())
-        self.scenario = next(iter(parameters.scenario.contexts), "")
-        self.rates = RateTable(parameters.rate_figures, self.scenario)
+        scenario = parameters.scenario
+        self.rates = RateTable(parameters.rate_figures, scenario.contexts, scenario.context_share)
         # trends by age compare figures of one setting, and only the general one has them
         self.general_rates = RateTable(parameters.rate_figures)
         self.states = parameters.states
@@ -346,8 +346,9 @@ class _Fit:
         """Every marginal rate figure against what the fitted rates imply."""
         nodes = self.parameters.structure.nodes
         grouped: dict[tuple[str, str, str, bool], list[RateFigure]] = {}
+        settings = ("", *self.parameters.scenario.contexts)
         for f in self.parameters.rate_figures:
-            if f.kind != "total" or f.scenario not in ("", self.scenario) or f.age_group:
+            if f.kind != "total" or f.scenario not in settings or f.age_group:
                 continue
             if f.given in nodes and f.state in nodes[f.given].states:
                 grouped.setdefault((f.cause, f.given, f.state, f.use == "fit"), []).append(f)

@@ -275,15 +275,13 @@ class Parameters:
         ModelError
             No figure.
         """
-        context = contexts.get("default", "")
-        for name in self.scenario.contexts:
-            context = contexts.get(name, context)
-        found = self._log_mean(variable, state, age, context)
-        if found is None and context:
-            found = self._log_mean(variable, state, age, "")
-        if found is None:
-            raise ModelError(f"no prevalence of {state!r} at {age}", file="priors", name=variable)
-        share, rows = found
+        general = contexts.get("default", "")
+        own = next((contexts[c] for c in self.scenario.contexts if c in contexts), general)
+        share, rows = self._share(variable, state, age, own)
+        if own != general and self.scenario.context_share < 1:
+            elsewhere, more = self._share(variable, state, age, general)
+            part = self.scenario.context_share
+            share, rows = part * share + (1 - part) * elsewhere, (*rows, *more)
         key = (variable, "age_group", age, f"prevalence:{state}")
         pooled = Pooled(
             mean=np.array([1 - share, share]),
@@ -292,6 +290,16 @@ class Parameters:
             rows=rows,
         )
         return np.asarray(self.remember(key, pooled)[..., 1])
+
+    def _share(
+        self, variable: str, state: str, age: str, context: str
+    ) -> tuple[float, tuple[str, ...]]:
+        found = self._log_mean(variable, state, age, context)
+        if found is None and context:
+            found = self._log_mean(variable, state, age, "")
+        if found is None:
+            raise ModelError(f"no prevalence of {state!r} at {age}", file="priors", name=variable)
+        return found
 
     def _log_mean(
         self, variable: str, state: str, age: str, context: str

@@ -15,7 +15,7 @@ solved for all drivers of a cause together by non-negative least squares on rela
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -151,31 +151,43 @@ class RateTable:
     Parameters
     ----------
     figures : sequence of RateFigure
-    scenario : str
-        Figures of this scenario replace the general ones with the same key.
+    contexts : collection of str
+        Figures of these settings replace the general ones with the same key.
+    share : float
+        Share of the people who live in those settings; the others have the general figures.
     """
 
-    def __init__(self, figures: Sequence[RateFigure], scenario: str = "") -> None:
-        self._by_key: dict[tuple[str, str, str, str, str], list[RateFigure]] = {}
-        chosen: dict[tuple[str, str, str, str, str], list[RateFigure]] = {}
+    def __init__(
+        self, figures: Sequence[RateFigure], contexts: Collection[str] = (), share: float = 1.0
+    ) -> None:
+        self._share = share
+        self._general: dict[tuple[str, str, str, str, str], list[RateFigure]] = {}
+        self._own: dict[tuple[str, str, str, str, str], list[RateFigure]] = {}
         for figure in figures:
             if figure.use != "fit":
                 continue
             key = (figure.cause, figure.given, figure.state, figure.age_group, figure.kind)
-            if figure.scenario == scenario and scenario:
-                chosen.setdefault(key, []).append(figure)
+            if figure.scenario in contexts:
+                self._own.setdefault(key, []).append(figure)
             elif not figure.scenario:
-                self._by_key.setdefault(key, []).append(figure)
-        self._by_key.update(chosen)
+                self._general.setdefault(key, []).append(figure)
 
     def find(
         self, cause: str, given: str = "", state: str = "", age_group: str = "", kind: str = "total"
     ) -> PooledRate | None:
         """Return the pooled rate, or None where no figure stands."""
-        figures = self._by_key.get((cause, given, state, age_group, kind))
-        if not figures:
-            return None
-        return pool_rates([f.rate for f in figures], [f.id for f in figures])
+        key = (cause, given, state, age_group, kind)
+        own, general = (
+            pool_rates([f.rate for f in figures], [f.id for f in figures]) if figures else None
+            for figures in (self._own.get(key), self._general.get(key))
+        )
+        if own is None or general is None or self._share == 1:
+            return own or general
+        return PooledRate(
+            rate=self._share * own.rate + (1 - self._share) * general.rate,
+            log_sd=max(own.log_sd, general.log_sd),
+            rows=(*own.rows, *general.rows),
+        )
 
     def need(
         self, cause: str, given: str = "", state: str = "", age_group: str = "", kind: str = "total"

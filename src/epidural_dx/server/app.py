@@ -19,10 +19,11 @@ from starlette.middleware.cors import CORSMiddleware
 
 from epidural_dx import __version__
 from epidural_dx.errors import EpiduralDxError
-from epidural_dx.server import catalog, routes
+from epidural_dx.server import batch, catalog, routes
 from epidural_dx.server.gate import OPEN_PATHS, Guard, Passage
 from epidural_dx.server.logs import log, set_up
 from epidural_dx.server.metrics import MEDIA_TYPE as METRICS_TYPE
+from epidural_dx.server.openapi import describe
 from epidural_dx.server.problems import (
     MEDIA_TYPE,
     Problem,
@@ -88,6 +89,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.state.service = service
     app.include_router(routes.make_router(service))
+    app.include_router(batch.make_router(service))
     app.include_router(catalog.make_router(service))
     app.include_router(catalog.make_probes(service))
 
@@ -97,6 +99,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         return Response(service.metrics.text(), media_type=METRICS_TYPE)
 
     signed = _include_clinical(app, service)
+    describe(app, settings)
     page = _mount_page(app)
     _answer_errors(app)
     # The last one added is the outermost.
@@ -128,7 +131,7 @@ async def _warm_up(service: Service) -> None:
         log("model cannot be loaded", logging.ERROR, error=True, reason=reason)
         return
     service.metrics.ready.set(1)
-    log("ready", digest=service.model().digest, scenario=service.settings.scenario)
+    log("ready", digest=service.model().digest, scenario=service.model().scenario)
 
 
 def _include_clinical(app: FastAPI, service: Service) -> tuple[str, ...]:
@@ -179,7 +182,11 @@ def _answer_errors(app: FastAPI) -> None:
 
     @app.exception_handler(EpiduralDxError)
     async def on_error(request: Request, error: EpiduralDxError) -> Response:
-        return answer(request, from_error(error))
+        problem = from_error(error)
+        if problem.kind == "failure":
+            # A wrong file of the server: no value of a question is in its sentence.
+            log("model cannot be used", logging.ERROR, error=True, reason=str(error))
+        return answer(request, problem)
 
     @app.exception_handler(RequestValidationError)
     async def on_validation(request: Request, error: RequestValidationError) -> Response:

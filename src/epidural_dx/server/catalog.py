@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from epidural_dx.documents import listings, sources
+from epidural_dx.documents import listings, schema, sources
 from epidural_dx.documents.questions import LONGEST_NAME, LONGEST_TEXT
 from epidural_dx.model import Model
 from epidural_dx.server.problems import Problem
-from epidural_dx.server.replies import dump, etag, is_held, reply, unchanged
+from epidural_dx.server.replies import described, dump, etag, is_held, reply, unchanged
 from epidural_dx.server.service import Service
 
 Name = Annotated[str, Path(min_length=1, max_length=LONGEST_NAME)]
@@ -37,7 +37,7 @@ def make_router(service: Service) -> APIRouter:
             return unchanged(tag, model.digest)
         return reply(body, model.digest, tag, private=False)
 
-    @router.get("/model")
+    @router.get("/model", responses=described(schema.ModelDocument))
     async def about_model(request: Request) -> Response:
         """Say what the model is, and the limits of this server."""
 
@@ -58,17 +58,17 @@ def make_router(service: Service) -> APIRouter:
 
         return await listed(request, work)
 
-    @router.get("/scenarios")
+    @router.get("/scenarios", responses=described(schema.ScenarioList))
     async def scenarios(request: Request) -> Response:
         """List the base rates to choose from."""
         return await listed(request, lambda model: listings.scenarios(model.priors))
 
-    @router.get("/variables")
+    @router.get("/variables", responses=described(schema.VariableList))
     async def variables(request: Request, group: MaybeName = None) -> Response:
         """List what can be known, with states, units and cut-offs."""
         return await listed(request, lambda model: listings.variables(model, group))
 
-    @router.get("/variables/{name}")
+    @router.get("/variables/{name}", responses=described(schema.VariableDocument))
     async def variable(request: Request, name: Name) -> Response:
         """Give everything about one variable."""
         return await listed(
@@ -76,29 +76,29 @@ def make_router(service: Service) -> APIRouter:
             lambda model: listings.variable(model, listings.known_variable(model, name)),
         )
 
-    @router.get("/variables/{name}/sources")
+    @router.get("/variables/{name}/sources", responses=described(schema.VariableSources))
     async def variable_sources(request: Request, name: Name) -> Response:
         """Give the published figures behind every column of the variable's table."""
         return await listed(
             request, lambda model: sources.behind_variable(model, shelf.catalog, name)
         )
 
-    @router.get("/tests")
+    @router.get("/tests", responses=described(schema.TestList))
     async def tests(request: Request) -> Response:
         """List the tests, with what they reveal, cost and risk."""
         return await listed(request, listings.tests)
 
-    @router.get("/causes")
+    @router.get("/causes", responses=described(schema.CauseList))
     async def causes(request: Request, scenario: MaybeName = None) -> Response:
         """List the causes with their mechanisms and base rates."""
         return await listed(request, listings.causes, scenario)
 
-    @router.get("/causes/{name}/sources")
+    @router.get("/causes/{name}/sources", responses=described(schema.CauseSources))
     async def cause_sources(request: Request, name: Name) -> Response:
         """Give the rates behind every mechanism of a cause, and their sources."""
         return await listed(request, lambda model: sources.behind_cause(model, shelf.catalog, name))
 
-    @router.get("/sources")
+    @router.get("/sources", responses=described(schema.SourceList))
     async def all_sources(
         request: Request,
         query: Text = "",
@@ -118,12 +118,12 @@ def make_router(service: Service) -> APIRouter:
 
         return await listed(request, work)
 
-    @router.get("/cases")
+    @router.get("/cases", responses=described(schema.CaseList))
     async def cases(request: Request) -> Response:
         """List the published patients."""
         return await listed(request, lambda _: listings.cases(shelf.cases))
 
-    @router.get("/cases/{name}")
+    @router.get("/cases/{name}", responses=described(schema.CaseDocument))
     async def case(request: Request, name: Name) -> Response:
         """Give one published patient, stage by stage."""
 
@@ -141,15 +141,15 @@ def make_probes(service: Service) -> APIRouter:
     router = APIRouter(tags=["probes"])
 
     @router.get("/healthz")
-    async def alive() -> dict[str, str]:
+    async def alive() -> schema.Probe:
         """Say that the process answers."""
-        return {"status": "alive"}
+        return schema.Probe(status="alive")
 
     @router.get("/readyz")
-    async def ready() -> dict[str, str]:
+    async def ready() -> schema.ReadyProbe:
         """Say whether the model is loaded and warm."""
         if service.shelf.failure is not None:
             raise Problem("starting", "The model cannot be loaded; the log says why.")
-        return {"status": "ready", "digest": service.model().digest}
+        return schema.ReadyProbe(status="ready", digest=service.model().digest)
 
     return router

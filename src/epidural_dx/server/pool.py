@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
@@ -39,8 +40,14 @@ class Pool:
         self._metrics = metrics
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="epidural-dx")
 
-    async def run(self, work: Callable[[], T]) -> T:
+    async def run(self, work: Callable[[], T], *, patiently: bool = False) -> T:
         """Compute something in a thread.
+
+        Parameters
+        ----------
+        work : callable
+        patiently : bool
+            Wait for a place where none is free: the rest of a batch that has begun.
 
         Raises
         ------
@@ -49,6 +56,9 @@ class Pool:
             forgotten; one that has begun keeps its place until it ends, because a thread cannot
             be stopped.
         """
+        deadline = time.monotonic() + self.seconds
+        while patiently and self.taken >= self.places and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
         if self.taken >= self.places:
             self._metrics.refused.labels("busy").inc()
             raise Problem(

@@ -114,6 +114,19 @@ def from_error(error: EpiduralDxError) -> Problem:
     return Problem("failure", "The model of the server cannot be used; its log says why.")
 
 
+#: What pydantic's kinds of error ask for, in words.
+SHAPES = {
+    "model_type": "a JSON object",
+    "model_attributes_type": "a JSON object",
+    "dict_type": "a JSON object",
+    "list_type": "a list",
+    "string_type": "a text",
+    "bool_type": "true or false",
+    "int_type": "a whole number",
+    "float_type": "a number",
+}
+
+
 def from_validation(errors: Sequence[Mapping[str, Any]], members: Iterable[str] = ()) -> Problem:
     """Turn the first of pydantic's errors into one sentence.
 
@@ -142,11 +155,13 @@ def from_validation(errors: Sequence[Mapping[str, Any]], members: Iterable[str] 
         allowed = [part.strip("' ") for part in _expected(first).split(",") if part]
         close = nearest(str(value), allowed, 1) if isinstance(value, str) else ()
         problem = f"{_echo(value)!r} is not allowed"
+    elif first["type"] in SHAPES:
+        problem = f"must be {SHAPES[first['type']]}"
     else:
         message = str(first["msg"]).removeprefix("Value error, ").rstrip(".")
         problem = message[:1].lower() + message[1:]
     if name is None:
-        problem = problem if problem != "is missing" else "the body is missing"
+        problem = f"The body {problem}"
     error = EvidenceError(problem, variable=name, value=value, allowed=allowed, nearest=close)
     return Problem(
         "request", str(error), variable=name, value=value, allowed=allowed, nearest=close

@@ -8,6 +8,7 @@ import threading
 from collections import OrderedDict
 from typing import Any
 
+from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -70,6 +71,24 @@ def reply(body: bytes, model_digest: str, tag: str, *, private: bool = True) -> 
 def unchanged(tag: str, model_digest: str) -> Response:
     """Return 304 for a listing that the client holds."""
     return Response(status_code=304, headers={"ETag": tag, "Model-Digest": model_digest})
+
+
+def described(document: type[BaseModel], *, lines: bool = False) -> dict[int | str, dict[str, Any]]:
+    """Describe the replies of a route for OpenAPI: the document, or a problem."""
+    ok: dict[str, Any] = {
+        "model": document,
+        "description": "The answer.",
+        "headers": {
+            "ETag": {"schema": {"type": "string"}},
+            "Model-Digest": {
+                "description": "SHA-256 of networks, priors and options.",
+                "schema": {"type": "string"},
+            },
+        },
+    }
+    if lines:
+        ok["content"] = {"application/x-ndjson": {"schema": {"type": "string"}}}
+    return {200: ok}
 
 
 class Memory:

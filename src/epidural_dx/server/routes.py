@@ -8,20 +8,27 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from epidural_dx.clinical.evidence import Evidence
-from epidural_dx.documents import answers
+from epidural_dx.documents import answers, schema
+from epidural_dx.documents import sensitivity as varying
+from epidural_dx.documents import uncertainty as spreading
 from epidural_dx.documents.questions import (
     DiagnoseQuestion,
     ExplainQuestion,
     NextTestsQuestion,
     PatientQuestion,
     PlanQuestion,
+    SensitivityQuestion,
+    UncertaintyQuestion,
 )
 from epidural_dx.errors import EvidenceError
 from epidural_dx.model import Model
-from epidural_dx.server.replies import check_held, dump, etag, reply
+from epidural_dx.server.replies import check_held, described, dump, etag, reply
 from epidural_dx.server.service import Service
 
 Document = dict[str, Any]
+
+#: Draws (number, seed) that questions use by default: kept by the model.
+USUAL_DRAWS = ((200, 0), (500, 0))
 
 
 def read_evidence(model: Model, question: PatientQuestion, most: int) -> Evidence:
@@ -38,6 +45,27 @@ def read_evidence(model: Model, question: PatientQuestion, most: int) -> Evidenc
             variable="evidence",
         )
     return model.read_evidence(question.evidence)
+
+
+def check_draws(draws: int, most: int) -> None:
+    """Refuse more draws than the server makes for one question.
+
+    Raises
+    ------
+    EvidenceError
+    """
+    if draws > most:
+        raise EvidenceError(
+            f"must be at most {most} on this server, got {draws}", variable="draws", value=draws
+        )
+
+
+def own_draws(model: Model, draws: int, seed: int) -> Model:
+    """Return the model, set apart where the draws are not those that every question uses.
+
+    Draws of a client's choice would fill memory and disk; they go when the question is answered.
+    """
+    return model if (draws, seed) in USUAL_DRAWS else model.apart()
 
 
 async def answered(
@@ -77,7 +105,7 @@ def make_router(service: Service) -> APIRouter:
     """Make the routes of questions about a patient."""
     router = APIRouter(prefix="/v1", tags=["questions"])
 
-    @router.post("/diagnose")
+    @router.post("/diagnose", responses=described(schema.Diagnosis))
     async def diagnose(request: Request, question: DiagnoseQuestion) -> Response:
         """Give the probability of every cause and driver, with intervals and next tests."""
 
@@ -88,7 +116,7 @@ def make_router(service: Service) -> APIRouter:
 
         return await answered(service, request, question, work)
 
-    @router.post("/next-tests")
+    @router.post("/next-tests", responses=described(schema.NextTests))
     async def next_tests(request: Request, question: NextTestsQuestion) -> Response:
         """Rank the tests by what they would tell, with what each likely result would do."""
         wanted = question.target
@@ -107,7 +135,7 @@ def make_router(service: Service) -> APIRouter:
 
         return await answered(service, request, question, work)
 
-    @router.post("/plan")
+    @router.post("/plan", responses=described(schema.PlanDocument))
     async def plan(request: Request, question: PlanQuestion) -> Response:
         """Say what to order now, what then for each likely result, and when to stop."""
 
@@ -122,9 +150,44 @@ def make_router(service: Service) -> APIRouter:
 
         return await answered(service, request, question, work)
 
-    @router.post("/explain")
+    @router.post("/explain", responses=described(schema.Explanation))
     async def explain(request: Request, question: ExplainQuestion) -> Response:
         """Say how much every finding speaks for or against the leading cause."""
         return await answered(service, request, question, answers.explanation)
+
+    @router.post("/uncertainty", responses=described(schema.Uncertainty))
+    async def uncertainty(request: Request, question: UncertaintyQuestion) -> Response:
+        """Say how sure the answer is when every figure may be off."""
+        check_draws(question.draws, service.settings.draws)
+
+        def work(model: Model, evidence: Evidence) -> Document:
+            own = own_draws(model, question.draws, question.seed)
+            return spreading.uncertainty(
+                own, evidence, draws=question.draws, seed=question.seed, tests=question.tests
+            )
+
+        return await answered(service, request, question, work)
+
+    @router.post("/sensitivity", responses=described(schema.Sensitivity))
+    async def sensitivity(request: Request, question: SensitivityQuestion) -> Response:
+        """Say which figures, findings and sources the answer hangs on."""
+        check_draws(question.draws, service.settings.draws)
+        pair = question.two_way
+
+        def work(model: Model, evidence: Evidence) -> Document:
+            found = varying.sensitivity(
+                own_draws(model, question.draws, question.seed),
+                evidence,
+                parameter=question.parameter,
+                pair=None if pair is None else (pair[0], pair[1]),
+                by=question.by,
+                cause=question.cause,
+                top=question.top,
+                draws=question.draws,
+                seed=question.seed,
+            )
+            return {key: value for key, value in found.items() if not key.endswith("frame")}
+
+        return await answered(service, request, question, work)
 
     return router

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ TOKEN = "EPIDURAL_DX_TOKEN"
 
 #: Names of this machine for itself.
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+LOG_LEVELS = ("debug", "info", "warning", "error")
 #: A shorter token can be guessed.
 SHORTEST_TOKEN = 16
 
@@ -35,8 +36,8 @@ class Settings:
         Bearer token that every question must carry.
     networks, priors : Path or None
         Own folders of structure and figures.
-    scenario : str
-        Base rates where a question names none.
+    scenario : str or None
+        Base rates where a question names none; None as :func:`epidural_dx.load_model`.
     threads : int
         Questions that are computed at the same time in one process.
     waiting : int
@@ -66,10 +67,10 @@ class Settings:
 
     host: str = "127.0.0.1"
     port: int = 8765
-    token: str | None = None
+    token: str | None = field(default=None, repr=False)
     networks: Path | None = None
     priors: Path | None = None
-    scenario: str = "general_adult"
+    scenario: str | None = None
     threads: int = 2
     waiting: int = 128
     seconds: float = 120.0
@@ -121,6 +122,10 @@ class Settings:
                 f"set {TOKEN} or give --token-file, or listen on 127.0.0.1",
                 name="host",
             )
+        if self.log_level not in LOG_LEVELS:
+            raise ModelError(
+                f"{self.log_level!r} is none of {', '.join(LOG_LEVELS)}", name="log level"
+            )
         if "*" in self.origins:
             raise ModelError("name every origin; * would let any page ask", name="origins")
 
@@ -137,9 +142,9 @@ class Settings:
     def to_environment(self) -> dict[str, str]:
         """Write the settings for worker processes; :meth:`from_environment` reads them."""
         plain = {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(self)
-            if field.name != "token"
+            one.name: getattr(self, one.name)
+            for one in dataclasses.fields(self)
+            if one.name != "token"
         }
         found = {SETTINGS: json.dumps(plain, default=str)}
         if self.token is not None:

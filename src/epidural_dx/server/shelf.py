@@ -86,7 +86,7 @@ class Shelf:
             raise
         future: asyncio.Future[Model] = asyncio.get_running_loop().create_future()
         future.set_result(model)
-        self._scenarios[self.settings.scenario] = future
+        self._scenarios[model.scenario] = future
         self._main = model
 
     def close(self) -> None:
@@ -107,7 +107,7 @@ class Shelf:
         """
         main = self.main
         name = scenario or self.settings.scenario
-        if name not in self.scenario_names:
+        if name is not None and name not in self.scenario_names:
             raise EvidenceError(
                 f"unknown scenario {name!r}",
                 variable="scenario",
@@ -116,7 +116,7 @@ class Shelf:
                 nearest=nearest(name, self.scenario_names, 1),
             )
         if mix is None:
-            if name == self.settings.scenario:
+            if name is None or name == main.scenario:
                 return main
             return await self._wait(self._scenarios, name, lambda: self._load(name, None))
         unknown = [cause for cause in mix if cause not in main.causes]
@@ -143,6 +143,11 @@ class Shelf:
         load: Callable[[], Model],
     ) -> Model:
         if key not in place:
+            being_built = sum(not future.done() for future in place.values())
+            if being_built >= self.settings.mixes:
+                raise Problem(
+                    "busy", f"{being_built} other models are being built.", retry_after=10
+                )
             loop = asyncio.get_running_loop()
             place[key] = asyncio.ensure_future(loop.run_in_executor(self._loader, load))
         try:
@@ -154,7 +159,7 @@ class Shelf:
             place.pop(key, None)
             raise
 
-    def _load(self, scenario: str, mix: Mapping[str, float] | None) -> Model:
+    def _load(self, scenario: str | None, mix: Mapping[str, float] | None) -> Model:
         model = load_model(
             self.settings.networks,
             self.settings.priors,
