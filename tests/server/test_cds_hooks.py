@@ -18,6 +18,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from server_patient import wait_until_ready
 
 from epidural_dx.clinical.fhir_resources import problem_of
 from epidural_dx.errors import ModelError
@@ -637,20 +638,11 @@ def served(tmp_path, monkeypatch):
     return start
 
 
-def until_ready(client: TestClient) -> None:
-    """Wait for the model."""
-    for _ in range(600):
-        if client.get("/readyz").status_code == 200:
-            return
-        time.sleep(0.1)
-    raise AssertionError("the server did not become ready")
-
-
 def test_the_server_answers_hooks(served):
     """The application includes the routes, with its own limits and headers."""
     with served() as client:
         validate(client.get("/cds-services").json(), "discovery")
-        until_ready(client)
+        wait_until_ready(client)
         answer = client.post(VIEW, json=request())
         validate(answer.json(), "cards")
         assert len(answer.json()["cards"]) == 1 and answer.headers["x-request-id"]
