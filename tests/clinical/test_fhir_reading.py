@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from epidural_dx.clinical.fhir_reading import FhirReading, read_fhir
+from epidural_dx.clinical.fhir_resources import problem_of
 from epidural_dx.errors import CaseError, EpiduralDxError
 
 MARKS = "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation"
@@ -788,6 +790,37 @@ def test_a_broken_resource_is_listed_and_the_rest_is_read(model):
     reading = read_fhir(bundle(*broken, observation("3255-7", 90, "mg/dL")), model)
     assert set(reading.evidence) == {"sex", "age_group", "fibrinogen"}
     assert sum("is not FHIR R4" in i.reason for i in reading.ignored) == len(broken)
+
+
+@pytest.mark.parametrize(
+    ("resource", "what"),
+    [
+        (observation("777-3", 24, "10*9/L", status=7), "status has the wrong type"),
+        (observation("718-7", "7.9", "g/dL"), "valueQuantity.value has the wrong type"),
+        ({"resourceType": "Observation", "code": {}}, "status is missing"),
+        ({**condition("C34.10"), "colour": "red", "zeal": 1}, "colour is no element of it"),
+        (observation("1", 2, "x", time="yesterday"), "effectiveDateTime has the wrong format"),
+        ({"resourceType": "Foo"}, "'Foo' is no resource of FHIR R4"),
+    ],
+)
+def test_what_is_wrong_with_a_resource_is_told_in_words(resource, what):
+    """The element and the problem, the same in every run."""
+    assert problem_of(resource) == what
+
+
+def test_without_the_extra_there_is_one_sentence(model, monkeypatch):
+    """FHIR without fhirclient says what to install."""
+    monkeypatch.setitem(sys.modules, "fhirclient.models.fhirelementfactory", None)
+    with pytest.raises(EpiduralDxError, match="epidural-dx\\[fhir\\]"):
+        read_fhir(bundle(), model)
+
+
+def test_plans_and_errors_do_not_date_a_record(model):
+    """A planned procedure or a preliminary result in the future is not the reference date."""
+    planned = procedure("234319005", "2031-01-01", status="preparation")
+    later = observation("777-3", 24, "10*9/L", time="2030-01-01", status="preliminary")
+    crp = observation("1988-5", 90, "mg/L")
+    assert str(read_fhir(bundle(planned, later, crp), model).reference_date) == DAY
 
 
 JSON = st.recursive(

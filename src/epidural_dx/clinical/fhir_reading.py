@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import calendar
 import datetime
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +46,13 @@ READ_TYPES = (
 #: Read only where another resource points to them.
 _POINTED_TO = ("Medication",)
 
+#: Takes the reason why a resource sets nothing.
+Ignore = Callable[[str], None]
+
 _FINAL = ("final", "amended", "corrected")
+_DONE = ("completed", "in-progress")
+#: What is planned, preliminary or wrong does not date a record.
+_HAPPENED = {"Observation": _FINAL, "Procedure": _DONE}
 _NOT_NOW = ("inactive", "remission", "resolved")
 _NOT_SURE = ("unconfirmed", "provisional", "differential")
 _DEEPEST = 4
@@ -229,6 +235,7 @@ class _Reader:
         days = [
             day
             for _, resource in checked
+            if _has_happened(resource)
             for key in _TIMES.get(resource["resourceType"], ())
             if (day := day_of(resource.get(key))) is not None
         ]
@@ -289,24 +296,29 @@ class _Reader:
 
     # Resources -----------------------------------------------------------------------------------
 
-    def _is_own(self, reference: str, resource: Mapping[str, Any], code: str) -> bool:
-        named = _subject(resource)
-        if self.own and named and named not in self.own:
-            self.ignored.append(Ignored(reference, code, f"is about another patient ({named})"))
-            return False
-        return True
+    def _opened(
+        self, reference: str, resource: Mapping[str, Any], concept: object
+    ) -> tuple[list[Coding], Ignore] | None:
+        """Return the codes of a resource and a way to ignore it; None if it is of somebody else."""
+        named = codings(concept)
+        code = _first(named, concept)
+
+        def ignore(reason: str) -> None:
+            self.ignored.append(Ignored(reference, code, reason))
+
+        subject = _subject(resource)
+        if self.own and subject and subject not in self.own:
+            ignore(f"is about another patient ({subject})")
+            return None
+        return named, ignore
 
     def _observation(self, reference: str, resource: Mapping[str, Any]) -> None:
-        concept = resource.get("code")
-        code = _first(codings(concept), concept)
-        if not self._is_own(reference, resource, code):
+        opened = self._opened(reference, resource, resource.get("code"))
+        if opened is None:
             return
+        _, ignore = opened
         if resource.get("status") not in _FINAL:
-            status = resource.get("status")
-            self.ignored.append(
-                Ignored(reference, code, f"its status is {status}; {', '.join(_FINAL)} count")
-            )
-            return
+            return ignore(f"its status is {resource.get('status')}; {', '.join(_FINAL)} count")
         said = next(
             (
                 resource[key]
@@ -316,8 +328,7 @@ class _Reader:
             None,
         )
         if self._is_later(day_of(said)):
-            self.ignored.append(Ignored(reference, code, f"is later than {self.day}"))
-            return
+            return ignore(f"is later than {self.day}")
         time = moment_of(said)
         if isinstance(said, Mapping):
             said = said.get("end") or said.get("start")
@@ -449,29 +460,15 @@ class _Reader:
         return None, None
 
     def _condition(self, reference: str, resource: Mapping[str, Any]) -> None:
-        concept = resource.get("code")
-        named = codings(concept)
-        code = _first(named, concept)
-        if not self._is_own(reference, resource, code):
+        opened = self._opened(reference, resource, resource.get("code"))
+        if opened is None:
             return
-
-        def ignore(reason: str) -> None:
-            self.ignored.append(Ignored(reference, code, reason))
-
+        named, ignore = opened
         verified = _status(resource.get("verificationStatus"))
         clinical = _status(resource.get("clinicalStatus"))
         meaning, coding = self._diagnosis(named)
         if verified == "entered-in-error":
             return ignore("was entered in error")
-        if verified != "refuted" and clinical not in _NOT_NOW:
-            if any(self.codes.is_listed("entry", c) for c in named):
-                self._lesion(reference, resource, meaning, coding)
-        if meaning is None or coding is None:
-            return ignore("the code is not in the table" if named else "has no code")
-        if meaning.kind != "diagnosis":
-            return ignore(meaning.reason)
-        if verified in _NOT_SURE:
-            return ignore(f"is {verified}, not confirmed")
         said = next(
             (
                 resource[key]
@@ -484,6 +481,15 @@ class _Reader:
         recorded = day_of(said)
         if self._is_later(recorded) or self._is_later(happened):
             return ignore(f"is later than {self.day}")
+        if verified != "refuted" and clinical not in _NOT_NOW:
+            if any(self.codes.is_listed("entry", c) for c in named):
+                self._lesion(reference, resource, meaning, coding)
+        if meaning is None or coding is None:
+            return ignore("the code is not in the table" if named else "has no code")
+        if meaning.kind != "diagnosis":
+            return ignore(meaning.reason)
+        if verified in _NOT_SURE:
+            return ignore(f"is {verified}, not confirmed")
         if verified == "refuted":
             if not self.codes.is_listed("refutable", coding):
                 return ignore("was refuted, which says nothing about the rest of its kind")
@@ -556,7 +562,7 @@ class _Reader:
         self,
         findings: Mapping[str, tuple[str, ...]],
         happened: datetime.date | None,
-        ignore: Any,
+        ignore: Ignore,
     ) -> bool:
         for name in findings:
             days = self.codes.rule("recent_days").get(name)
@@ -611,15 +617,10 @@ class _Reader:
     def _medication(
         self, reference: str, resource: Mapping[str, Any], period: str, moment: str
     ) -> None:
-        concept = self._drug(resource)
-        named = codings(concept)
-        code = _first(named, concept)
-        if not self._is_own(reference, resource, code):
+        opened = self._opened(reference, resource, self._drug(resource))
+        if opened is None:
             return
-
-        def ignore(reason: str) -> None:
-            self.ignored.append(Ignored(reference, code, reason))
-
+        named, ignore = opened
         if resource.get("status") != "active":
             return ignore(f"its status is {resource.get('status')}, not active")
         if resource.get("doNotPerform") is True:
@@ -672,16 +673,11 @@ class _Reader:
         return None
 
     def _procedure(self, reference: str, resource: Mapping[str, Any]) -> None:
-        concept = resource.get("code")
-        named = codings(concept)
-        code = _first(named, concept)
-        if not self._is_own(reference, resource, code):
+        opened = self._opened(reference, resource, resource.get("code"))
+        if opened is None:
             return
-
-        def ignore(reason: str) -> None:
-            self.ignored.append(Ignored(reference, code, reason))
-
-        if resource.get("status") not in ("completed", "in-progress"):
+        named, ignore = opened
+        if resource.get("status") not in _DONE:
             return ignore(f"its status is {resource.get('status')}, so it was not done")
         meaning, coding = self._diagnosis(named)
         if meaning is None or coding is None:
@@ -729,12 +725,16 @@ _TIMES: Mapping[str, tuple[str, ...]] = {
 }
 
 
+def _has_happened(resource: Mapping[str, Any]) -> bool:
+    statuses = _HAPPENED.get(resource["resourceType"])
+    return statuses is None or resource.get("status") in statuses
+
+
 def _subject(resource: Mapping[str, Any]) -> str:
     named = resource.get("subject")
     target = text_of(named.get("reference")) if isinstance(named, Mapping) else ""
-    if "/Patient/" in target:
-        target = "/".join(target.split("/_history")[0].split("/")[-2:])
-    return target
+    target = target.split("/_history/")[0]
+    return "/".join(target.split("/")[-2:]) if "/Patient/" in target else target
 
 
 def _first(named: list[Coding], concept: object) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,9 @@ __all__ = [
 ]
 
 UCUM = "http://unitsofmeasure.org"
+
+#: Characters of the path of an element; no resource of use is nested so deeply.
+_LONGEST_PATH = 200
 
 #: Elements of R4 hold no decimals beyond this; a longer number is no measurement.
 _LARGEST = 1e18
@@ -62,12 +66,31 @@ def problem_of(resource: Mapping[str, Any]) -> str | None:
             return f"{kind!r} is no resource of FHIR R4"
         model.as_json()
     except RecursionError:
-        return "is nested too deeply"
+        return "nested too deeply"
     except Exception as error:  # fhirclient raises several classes on odd shapes
-        lines = [line.strip(" :") for line in str(error).splitlines()]
-        told = next((line for line in reversed(lines) if line), type(error).__name__)
-        return told.replace(" object at 0x", " at 0x").split(" on <")[0][:160]
+        return min(_problems(error, ""))[:160]
     return None
+
+
+def _problems(error: BaseException, path: str) -> list[str]:
+    """Return what fhirclient found, in words and without addresses of its objects."""
+    inner = getattr(error, "errors", None)
+    if len(path) > _LONGEST_PATH:
+        return ["nested too deeply"]
+    if isinstance(inner, list) and inner:
+        named = getattr(error, "path", None)
+        below = ".".join(part for part in (path, str(named or "")) if part)
+        return [told for one in inner for told in _problems(one, below)]
+    said = str(error)
+    match = re.search(r'"([^"]{1,60})"', said)
+    element = ".".join(part for part in (path, match.group(1) if match else "") if part)
+    if isinstance(error, AttributeError) and "Superfluous" in said:
+        return [f"{element} is no element of it"]
+    if isinstance(error, KeyError):
+        return [f"{element} is missing"]
+    if "expected format" in said:
+        return [f"{path or 'an element'} has the wrong format"]
+    return [f"{path or element or 'an element'} has the wrong type"]
 
 
 def check_resource(resource: Mapping[str, Any]) -> dict[str, Any]:
