@@ -27,6 +27,7 @@ from fhir_records import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import epidural_dx as edx
 from epidural_dx.clinical.fhir_reading import FhirReading, read_fhir
 from epidural_dx.clinical.fhir_resources import problem_of
 from epidural_dx.errors import CaseError, EpiduralDxError
@@ -712,6 +713,11 @@ def test_every_resource_of_an_example_is_used_or_ignored(model, name):
     answer = model.diagnose(reading.evidence)
     assert answer.causes.sum() == pytest.approx(1)
     assert json.loads(json.dumps(reading.as_dict()))["evidence"]
+
+
+def test_the_package_offers_the_reader():
+    """``edx.read_fhir`` is the function of this module, imported only when it is asked for."""
+    assert edx.read_fhir is read_fhir and "read_fhir" in edx.__all__
 
 
 def test_unknown_codes_and_types_are_listed(model):
