@@ -434,6 +434,13 @@ def test_a_body_that_is_no_json_is_400(client):
     assert answer.status_code == 400 and answer.json()["status"] == 400
 
 
+def test_endless_records_are_refused(client):
+    """More resources than can be read in time get a problem, not a wait."""
+    many = {"resourceType": "Bundle", "type": "searchset", "entry": [{}] * 5001}
+    answer = client.post(VIEW, json=request(prefetch=prefetch(vitals=many)))
+    assert answer.status_code == 422 and "at most 5,000" in answer.json()["detail"]
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-5, 5) | st.text(max_size=6),
     lambda i: (

@@ -67,6 +67,9 @@ PREFETCH = {
 #: Without these no answer is given (412); the others are only unknown when they are missing.
 NEEDED = ("patient", "conditions", "laboratory")
 
+#: A record with more resources than this is not read while a clinician waits.
+MOST_RESOURCES = 5000
+
 _USAGE = (
     "For research and teaching, not a medical device. Codes read: LOINC, ICD-10-CM, SNOMED CT, "
     "RxNorm ingredients, ATC."
@@ -338,6 +341,13 @@ def _read(
                 notes.append(f"{key} could not be read by the client and are not known")
             continue
         resources.append(value)
+    entries = sum(len(mappings(one.get("entry"))) for one in resources)
+    if entries > MOST_RESOURCES:
+        raise Problem(
+            "request",
+            f"The prefetch holds {entries:,} resources; at most {MOST_RESOURCES:,} are read.",
+            variable="prefetch",
+        )
     if lacking:
         raise Problem(
             "precondition",

@@ -10,6 +10,7 @@ import json
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -199,9 +200,11 @@ def read_trust(path: str | Path) -> Trust:
     Raises
     ------
     ModelError
-        It cannot be read, or holds private or symmetric keys.
+        It cannot be read, holds private or symmetric keys, or PyJWT is not installed.
     """
     file = Path(path)
+    if find_spec("jwt") is None:
+        raise ModelError("signed calls need the extra: pip install 'epidural-dx[cds-hooks]'")
     try:
         document = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
