@@ -22,7 +22,8 @@ Case = Annotated[
     str,
     typer.Argument(
         metavar="CASE",
-        help="YAML or JSON file, - for standard input, or a published patient of cases/.",
+        help="YAML or JSON file (also a FHIR R4 Bundle), - for standard input, or a published "
+        "patient of cases/.",
     ),
 ]
 Set = Annotated[
@@ -95,6 +96,28 @@ def diagnose(
     no_intervals: Annotated[
         bool, typer.Option("--no-intervals", help="Leave out the 90% intervals (faster).")
     ] = False,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="text, json, or fhir (R4 Bundle: RiskAssessment, ServiceRequests, "
+            "GuidanceResponse).  [default: text]",
+        ),
+    ] = None,
+    as_of: Annotated[
+        str | None,
+        typer.Option(
+            "--as-of",
+            metavar="DATE",
+            help="For a FHIR Bundle: the day for the age and for what is recent.  "
+            "[default: the newest date in it]",
+        ),
+    ] = None,
+    snomed: Annotated[
+        bool,
+        typer.Option("--snomed", help="With --format fhir: SNOMED CT codes too (needs a licence)."),
+    ] = False,
     scenario: Scenario = None,
     cause_mix: Mix = None,
     json: Json = False,
@@ -111,7 +134,9 @@ def diagnose(
         all_stages=all_stages,
         with_tests=not no_tests,
         with_intervals=not no_intervals,
-        as_json=json,
+        form=diagnosing.form_of(format, as_json=json, all_stages=all_stages),
+        as_of=as_of,
+        snomed=snomed,
         model_options=_model(networks, priors, scenario, cause_mix),
     )
 
