@@ -680,7 +680,8 @@ def load_model(
         Folders of structure and figures; by default the packaged ones.
     scenario : str, optional
         Base rates (``priors/scenarios.yaml``): general_adult (the default), child,
-        high_tuberculosis, high_thalassemia, cancer_center, worldwide (the default with a mix).
+        high_tuberculosis, high_thalassemia, cancer_center, all_ages, worldwide (the default
+        with a mix).
     cause_mix : mapping of str to float, optional
         Wanted shares (or counts) of the causes before any evidence; what is left out is rare.
         Ages, conditions and drivers within each cause stay those of the scenario.

@@ -203,6 +203,7 @@ def test_research_use_is_always_said(model: edx.Model) -> None:
         ("high_thalassemia", "emh"),
         ("cancer_center", "metastasis_other"),
         ("worldwide", "tuberculosis"),
+        ("all_ages", "primary_bone_tumor"),
     ],
 )
 def test_every_scenario_loads_and_moves_the_base_rates(

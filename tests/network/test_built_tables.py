@@ -22,6 +22,7 @@ SCENARIOS = (
     "high_thalassemia",
     "cancer_center",
     "worldwide",
+    "all_ages",
 )
 LIKELIHOOD_GROUPS = ("symptom", "examination", "laboratory", "imaging", "tissue")
 

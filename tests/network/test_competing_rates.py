@@ -167,6 +167,19 @@ def test_fitted_rates_give_back_their_figures(model: edx.Model, priors: Path) ->
         assert off < allowed, (check.cause, check.given, check.state, check.implied, check.figure)
 
 
+@pytest.mark.parametrize("mechanism", ["myeloma_systemic", "metastasis_melanoma"])
+def test_patients_are_as_old_as_published_where_no_rate_has_figures_by_age(mechanism: str) -> None:
+    """Among people of all ages the adult patients of such a mechanism have the pooled ages."""
+    everybody = edx.load_model(scenario="all_ages")
+    cause = next(m.cause for m in everybody.mechanisms if m.name == mechanism)
+    pooled = everybody.built.columns[("age_group", "lesion_cause", cause, "")].mean[1:]
+    age = everybody.position("age_group")
+    patients = everybody.run(everybody.read_evidence({"etiology": mechanism}))
+    assert patients.marginals is not None
+    adults = patients.marginals[age][0][1:]
+    assert adults / adults.sum() == pytest.approx(pooled / pooled.sum(), rel=1e-6)
+
+
 def test_every_driver_holds_a_rate(model: edx.Model) -> None:
     """Weights are positive and finite, and each mechanism keeps at least a trace."""
     weights = model.built.weights

@@ -132,8 +132,11 @@ def test_other_bodies_paths_and_methods_are_problems_too(client: TestClient) -> 
     wrong = client.get("/v1/diagnose")
     assert (wrong.status_code, wrong.headers["allow"]) == (405, "POST")
     unknown = client.get("/v1/variables/plateletts/sources")
-    assert (unknown.status_code, unknown.json()["nearest"]) == (422, ["platelets"])
-    assert client.get("/v1/cases/..%2f..%2fpyproject.toml").status_code in (404, 422)
+    assert (unknown.status_code, unknown.json()["nearest"]) == (404, ["platelets"])
+    assert client.get("/v1/cases/..%2f..%2fpyproject.toml").status_code == 404
+    misspelt = client.get("/v1/sources?qurey=emh")
+    assert (misspelt.status_code, misspelt.json()["nearest"]) == (422, ["query"])
+    assert client.get("/v1/variables?group=labratory").status_code == 422
     for reply in (form, plain, packed, lines, wrong, unknown):
         assert reply.headers["content-type"] == "application/problem+json"
 

@@ -224,9 +224,7 @@ def attribute(
 
     if by not in LEVELS:
         raise EvidenceError(
-            f"{by!r} is no level of attribution",
-            value=by,
-            allowed=LEVELS,
+            f"{by!r} is no level of attribution", value=by, allowed=LEVELS,
             nearest=nearest(by, LEVELS),
         )
     if draws < FEWEST_DRAWS:

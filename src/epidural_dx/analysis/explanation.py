@@ -86,7 +86,10 @@ def leave_one_out(model: Model, evidence: Evidence | RawEvidence) -> list[dict[s
         row["finding"] = row.pop("group")
         row["text"] = text_of(read, row["finding"])
         del row["findings"]
-    return [{"finding": row.pop("finding"), "text": row.pop("text"), **row} for row in rows]
+    return [
+        {"finding": row.pop("finding"), "text": row.pop("text"), **row}
+        for row in rows
+    ]
 
 
 def leave_groups_out(
@@ -264,7 +267,9 @@ def shapley(
         kept = (coalitions.astype(np.int64) @ member.astype(np.int64)) > 0
         # findings outside every group are known to everybody
         kept = kept | ~grouped
-        return np.asarray(DECIBANS * log_odds(_subsets(model, read, names, kept)[0], first, second))
+        return np.asarray(
+            DECIBANS * log_odds(_subsets(model, read, names, kept)[0], first, second)
+        )
 
     whole = _subsets(model, read, names, np.ones((1, len(names)), dtype=np.bool_))[0]
     first = [_cause(model, cause) if cause is not None else int(whole[0].argmax())]
@@ -322,7 +327,9 @@ def exact_shapley(values: Array, players: int) -> Array:
     result = np.zeros(players)
     for i in range(players):
         without = index[(index >> i) & 1 == 0]
-        weights = np.array([1 / (players * math.comb(players - 1, int(s))) for s in size[without]])
+        weights = np.array(
+            [1 / (players * math.comb(players - 1, int(s))) for s in size[without]]
+        )
         result[i] = float(weights @ (values[without | (1 << i)] - values[without]))
     return result
 
@@ -693,13 +700,17 @@ def flips(model: Model, evidence: Evidence | RawEvidence) -> list[dict[str, Any]
             changed[here] = vector
             rows.append(changed)
             labels.append((name, "unknown" if i is None else states[i]))
-    batch = {position: np.vstack([row[position] for row in rows]) for position in rows[0]}
+    batch = {
+        position: np.vstack([row[position] for row in rows]) for position in rows[0]
+    }
     if not batch:
         return []
     result = model.engine.run(batch, target=(model.position("lesion_cause"),), want=())
     leader = int(result.posterior[0].argmax())
     unknown = {
-        name: result.log_evidence[i] for i, (name, state) in enumerate(labels) if state == "unknown"
+        name: result.log_evidence[i]
+        for i, (name, state) in enumerate(labels)
+        if state == "unknown"
     }
     found = []
     for i, (name, instead) in enumerate(labels):

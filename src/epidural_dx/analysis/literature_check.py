@@ -76,54 +76,32 @@ class Quantity:
 #: Retrospective shares that readers know from case series; none of them is fed in.
 RETROSPECTIVE = (
     Quantity(
-        "thalassemia in EMH",
-        "lesion_cause",
-        ("emh",),
-        "blood_disorder",
+        "thalassemia in EMH", "lesion_cause", ("emh",), "blood_disorder",
         ("tdt", "ntdt", "thalassemia_with_cml"),
     ),
     Quantity(
-        "thalassemia in EMH, region with much thalassemia",
-        "lesion_cause",
-        ("emh",),
-        "blood_disorder",
-        ("tdt", "ntdt", "thalassemia_with_cml"),
-        "high_thalassemia",
+        "thalassemia in EMH, region with much thalassemia", "lesion_cause", ("emh",),
+        "blood_disorder", ("tdt", "ntdt", "thalassemia_with_cml"), "high_thalassemia",
     ),
     Quantity(
-        "myelofibrosis or polycythemia vera in EMH",
-        "lesion_cause",
-        ("emh",),
-        "blood_disorder",
+        "myelofibrosis or polycythemia vera in EMH", "lesion_cause", ("emh",), "blood_disorder",
         ("myelofibrosis", "polycythemia_vera"),
     ),
     Quantity(
-        "no blood disorder known in EMH",
-        "lesion_cause",
-        ("emh",),
-        "blood_disorder_known",
+        "no blood disorder known in EMH", "lesion_cause", ("emh",), "blood_disorder_known",
         ("absent",),
     ),
     Quantity(
-        "anticoagulant in hematoma",
-        "lesion_cause",
-        ("hematoma",),
-        "anticoagulant_use",
+        "anticoagulant in hematoma", "lesion_cause", ("hematoma",), "anticoagulant_use",
         ("present",),
     ),
     Quantity("DIC in hematoma", "lesion_cause", ("hematoma",), "hemostasis", ("dic",)),
     Quantity(
-        "no cause found in hematoma",
-        "lesion_cause",
-        ("hematoma",),
-        "etiology",
+        "no cause found in hematoma", "lesion_cause", ("hematoma",), "etiology",
         ("hematoma_spontaneous",),
     ),
     Quantity(
-        "DIC in marrow infiltrated by melanoma",
-        "marrow_disease",
-        ("melanoma",),
-        "hemostasis",
+        "DIC in marrow infiltrated by melanoma", "marrow_disease", ("melanoma",), "hemostasis",
         ("dic",),
     ),
     Quantity("diabetes in abscess", "lesion_cause", ("abscess",), "diabetes", ("present",)),
@@ -133,25 +111,16 @@ RETROSPECTIVE = (
     Quantity("fever in abscess", "lesion_cause", ("abscess",), "fever", ("present",)),
     Quantity("rim enhancement in abscess", "lesion_cause", ("abscess",), "enhancement", ("rim",)),
     Quantity(
-        "any weakness in metastasis",
-        "lesion_cause",
-        ("metastasis_other",),
-        "limb_weakness",
+        "any weakness in metastasis", "lesion_cause", ("metastasis_other",), "limb_weakness",
         ("partial", "complete"),
     ),
     Quantity(
-        "cancer known in metastasis",
-        "lesion_cause",
-        ("metastasis_other",),
-        "known_cancer",
+        "cancer known in metastasis", "lesion_cause", ("metastasis_other",), "known_cancer",
         ("present",),
     ),
     Quantity(
-        "melanoma known in melanoma metastasis",
-        "lesion_cause",
-        ("metastasis_melanoma",),
-        "known_melanoma",
-        ("present",),
+        "melanoma known in melanoma metastasis", "lesion_cause", ("metastasis_melanoma",),
+        "known_melanoma", ("present",),
     ),
     Quantity(
         "myeloma known in myeloma", "lesion_cause", ("myeloma",), "known_myeloma", ("present",)
@@ -162,9 +131,8 @@ RETROSPECTIVE = (
     Quantity(
         "lymphoma known in lymphoma", "lesion_cause", ("lymphoma",), "known_lymphoma", ("present",)
     ),
-    Quantity(
-        "steroids in lipomatosis", "lesion_cause", ("lipomatosis",), "steroid_use", ("present",)
-    ),
+    Quantity("steroids in lipomatosis", "lesion_cause", ("lipomatosis",), "steroid_use",
+             ("present",)),
     Quantity("obesity in lipomatosis", "lesion_cause", ("lipomatosis",), "obesity", ("present",)),
 )
 
@@ -278,7 +246,9 @@ def literature_check(model: Model, *, experts: bool = True) -> list[dict[str, An
     return sorted(rows, key=lambda r: (r["z"] is None, -abs(r["z"] or 0.0), r["id"]))
 
 
-def deviation(published: float, patients: float, implied: float, implied_patients: float) -> float:
+def deviation(
+    published: float, patients: float, implied: float, implied_patients: float
+) -> float:
     """Signed root of the likelihood ratio statistic (module docstring).
 
     Parameters
@@ -347,14 +317,8 @@ def summary(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _counts(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if not rows:
-        return {
-            "n": 0,
-            "median_z": None,
-            "within_1": None,
-            "within_2": None,
-            "above_2": 0,
-            "above_2_without_reason": 0,
-        }
+        return {"n": 0, "median_z": None, "within_1": None, "within_2": None, "above_2": 0,
+                "above_2_without_reason": 0}
     sizes = np.array([abs(row["z"]) for row in rows])
     large = [row for row in rows if abs(row["z"]) >= NOTABLE]
     return {
@@ -410,9 +374,9 @@ def retrospective(
             about = row["given"] == q.given and set(row["given_states"]) == set(q.given_states)
             whole = row["given"] == "lesion_subtype" and set(row["given_states"]) == members
             if same and (about or whole) and row["z"] is not None:
-                near = len(set(row["states"]) & set(q.states)) / len(
-                    set(row["states"]) | set(q.states)
-                )
+                near = len(set(row["states"]) & set(q.states)) / len(set(row["states"]) | set(
+                    q.states
+                ))
                 if near > 0.5:
                     published.append(
                         {
@@ -474,9 +438,9 @@ def _figures(model: Model) -> list[tuple[Figure, str]]:
     return found
 
 
-def _described(
-    figure: Figure, kind: str, share: float | None, patients: float | None
-) -> dict[str, Any]:
+def _described(figure: Figure, kind: str, share: float | None, patients: float | None) -> dict[
+    str, Any
+]:
     return {
         "id": figure.id,
         "kind": kind,
@@ -709,7 +673,9 @@ def _implied_patients(
 ) -> float:
     """Count the patients that the implied share is worth (module docstring)."""
     variable = row["variable"]
-    from_rates = variable in LESION or (row["people"] == "lesion" and variable not in after_lesion)
+    from_rates = variable in LESION or (
+        row["people"] == "lesion" and variable not in after_lesion
+    )
     columns = [pooled for key, pooled in built.columns.items() if key[0] == variable]
     if from_rates or not columns:
         inside = max(implied * (1 - implied), 1e-9)
@@ -817,4 +783,6 @@ def write_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> None:
         writer = csv.DictWriter(handle, list(rows[0]) if rows else ["id"])
         writer.writeheader()
         for row in rows:
-            writer.writerow({k: "|".join(v) if isinstance(v, tuple) else v for k, v in row.items()})
+            writer.writerow(
+                {k: "|".join(v) if isinstance(v, tuple) else v for k, v in row.items()}
+            )

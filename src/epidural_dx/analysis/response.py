@@ -126,7 +126,9 @@ class TableMap:
         self.factor_of = {n: i for i, n in enumerate(names)}
         for i, v in enumerate(built.selection):
             self.factor_of[f"select {v}"] = len(names) + i
-        self.base = [np.ascontiguousarray(f.table, dtype=float) for f in model.plan.network.factors]
+        self.base = [
+            np.ascontiguousarray(f.table, dtype=float) for f in model.plan.network.factors
+        ]
         mixed = model.built.weights
         self._mix = mixed / self._fitted_weights
 

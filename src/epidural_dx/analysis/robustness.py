@@ -393,5 +393,7 @@ def diff(
             ratio = np.log(b / a) if a > 0 and b > 0 else float("nan")
             rows.append((name, a, b, ratio))
     parameters = pd.DataFrame(rows, columns=["parameter", "first", "second", "log_ratio"])
-    order = parameters["log_ratio"].abs().fillna(np.inf).sort_values(ascending=False, kind="stable")
+    order = parameters["log_ratio"].abs().fillna(np.inf).sort_values(
+        ascending=False, kind="stable"
+    )
     return causes, parameters.loc[order.index].reset_index(drop=True)

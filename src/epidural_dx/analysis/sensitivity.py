@@ -503,7 +503,9 @@ def _posterior(model: Model, evidence: Evidence, variable: str, bank: Bank) -> A
     at = model.position(variable)
     arrays = model.arrays(evidence)
     if variable in ("lesion_cause", "etiology"):
-        return np.asarray(model.engine.run(arrays, target=(at,), want=(), bank=bank).posterior[0])
+        return np.asarray(
+            model.engine.run(arrays, target=(at,), want=(), bank=bank).posterior[0]
+        )
     marginals = model.engine.run(arrays, want=("marginals",), bank=bank).marginals
     assert marginals is not None
     return np.asarray(marginals[at][0])

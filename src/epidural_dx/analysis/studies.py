@@ -215,9 +215,7 @@ def decision_draws(
     """
     if decision not in DECISIONS:
         raise EvidenceError(
-            f"{decision!r} is no decision",
-            value=decision,
-            allowed=DECISIONS,
+            f"{decision!r} is no decision", value=decision, allowed=DECISIONS,
             nearest=nearest(decision, DECISIONS),
         )
     if draws < FEWEST_DRAWS:
@@ -345,7 +343,9 @@ def log_likelihoods(counts: Array, shares: Array, correlation: float) -> Array:
     if correlation == 0:
         return np.asarray(counts @ np.log(np.maximum(shares, 1e-300)).T)
     alpha = np.maximum(shares * (1 - correlation) / correlation, 1e-12)
-    return np.asarray((gammaln(counts[:, None, :] + alpha) - gammaln(alpha)).sum(axis=-1))
+    return np.asarray(
+        (gammaln(counts[:, None, :] + alpha) - gammaln(alpha)).sum(axis=-1)
+    )
 
 
 def sample_information(
@@ -463,7 +463,8 @@ def value_of_study(
     shares = problem.parameters[p.key]
     shares = shares[:, shares.mean(axis=0) > 1e-9]
     fitted = [
-        fitted_values(v, s) for v, s in zip(problem.values, problem.scores([p.key]), strict=True)
+        fitted_values(v, s)
+        for v, s in zip(problem.values, problem.scores([p.key]), strict=True)
     ]
     evppi = sum(perfect_information(f) for f in fitted)
     rows = []

@@ -43,7 +43,7 @@ Scenario = Annotated[
         "--scenario",
         metavar="NAME",
         help="Base rates: general_adult, child, high_tuberculosis, high_thalassemia, "
-        "cancer_center, worldwide.  [default: general_adult; with a cause mix worldwide]",
+        "cancer_center, all_ages, worldwide.  [default: general_adult; with a cause mix worldwide]",
     ),
 ]
 Mix = Annotated[

@@ -57,7 +57,8 @@ class Derivatives:
         """
         factors = plan.network.factors
         return tuple(
-            gradient * factor.table for gradient, factor in zip(self.tables, factors, strict=True)
+            gradient * factor.table
+            for gradient, factor in zip(self.tables, factors, strict=True)
         )
 
 

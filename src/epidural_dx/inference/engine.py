@@ -399,7 +399,9 @@ class Engine:
         lead: tuple[int, ...] = (rows.rows,) if bank is None else (rows.rows, draws)
         k = cardinalities[carried]
         if self.backend == "numba":
-            block = self._run_numba(number, carried, rows, self.plan.packed[number], bank, want)
+            block = self._run_numba(
+                number, carried, rows, self.plan.packed[number], bank, want
+            )
         else:
             block = _Block.empty(rows.rows * draws, program, k, len(cardinalities), want)
             for first, last, part, some in self._chunks(rows, number, bank):
@@ -423,7 +425,9 @@ class Engine:
             else Answers(
                 block.joints.reshape(*lead, k, program.row_count), program.rows, cardinalities
             ),
-            information=None if block.information is None else block.information.reshape(*lead, -1),
+            information=None
+            if block.information is None
+            else block.information.reshape(*lead, -1),
         )
 
     def _run_numba(
@@ -440,7 +444,9 @@ class Engine:
             from epidural_dx.inference.numba_backend import NumbaProgram
 
             program = self.plan.programs[number]
-            self._numba[key] = NumbaProgram(program, program.distribution(carried), number)
+            self._numba[key] = NumbaProgram(
+                program, program.distribution(carried), number
+            )
         outcome = self._numba[key].run(rows, tables, bank, want, self.threads)
         assert outcome.target is not None
         return _Block(

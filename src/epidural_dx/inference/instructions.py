@@ -36,9 +36,9 @@ SCALE_MAP = 9  # the same, right stays
 # Columns of the step table. RELAY is the place of the map of a relay, -1 for the map of the root.
 # SKIP is 1 for a step that the next one does as well, 2 if it does so only where the target is a
 # function of the root.
-(KIND, OUT, LEFT, RIGHT, LOOPS, OUTER, SUMMED, INNER, FALLBACK, RELAY, SKIP, OWNER, ROLE) = range(
-    13
-)
+(
+    KIND, OUT, LEFT, RIGHT, LOOPS, OUTER, SUMMED, INNER, FALLBACK, RELAY, SKIP, OWNER, ROLE
+) = range(13)
 
 
 @dataclass(frozen=True, eq=False)
@@ -188,7 +188,9 @@ def flatten(program: Program, distribution: Distribution) -> Instructions:
     step_rows: list[list[int]] = []
     loop_rows: list[tuple[int, int, int, int]] = []
     for step in (*program.collect, *distribution.steps):
-        step_rows.append(_encode(program, distribution, step, strides, loop_rows, relay_places))
+        step_rows.append(
+            _encode(program, distribution, step, strides, loop_rows, relay_places)
+        )
     _fuse(program, distribution, strides, step_rows, loop_rows)
     places = [(0, 0)] * len(program.collect) + [
         (program.enter[owner], role)
@@ -336,19 +338,8 @@ def _fuse(
         for a in (*outer, *summed):
             loop_rows.append((a, stride(mapping.out, a), stride(left, a), stride(right, a)))
         kind = MULTIPLY_MAP if stride(right, carrier) == 1 else SCALE_MAP
-        row[:] = [
-            kind,
-            mapping.out,
-            left,
-            right,
-            first,
-            len(outer),
-            len(summed),
-            carrier,
-            NONE,
-            row[RELAY],
-            0,
-        ]
+        row[:] = [kind, mapping.out, left, right, first, len(outer), len(summed), carrier, NONE,
+                  row[RELAY], 0]
         step_rows[number][SKIP] = 2 if row[RELAY] == NONE else 1
 
 
@@ -420,11 +411,8 @@ def _allocate(
     for number, step in enumerate(distribution.steps):
         if step.out in made:
             size = sizes[step.out]
-            chosen = min(
-                (block for block in free if block[1] >= size),
-                default=None,
-                key=lambda block: (block[1], block[0]),
-            )
+            chosen = min((block for block in free if block[1] >= size), default=None,
+                         key=lambda block: (block[1], block[0]))
             if chosen is None:
                 offset[step.out] = top
                 top += size
@@ -471,19 +459,8 @@ def _encode(
             summed = [a for a in rest if a not in axes[step.out]]
             for a in (*outer, *summed):
                 loop_rows.append((a, stride(step.out, a), stride(left, a), 0))
-            return [
-                MAP,
-                step.out,
-                left,
-                right,
-                first,
-                len(outer),
-                len(summed),
-                carrier,
-                NONE,
-                place,
-                0,
-            ]
+            return [MAP, step.out, left, right, first, len(outer), len(summed), carrier, NONE,
+                    place, 0]
         elif axes[left] == (carrier, last) and axes[step.out] == (target, last):
             loop_rows.append((carrier, stride(step.out, target), stride(left, carrier), 0))
             return [MAP_COLUMNS, step.out, left, right, first, 0, 1, last, NONE, place, 0]
@@ -514,4 +491,5 @@ def _encode(
     first = len(loop_rows)
     for a in (*outer, *summed):
         loop_rows.append((a, stride(step.out, a), stride(left, a), stride(right, a)))
-    return [kind, step.out, left, right, first, len(outer), len(summed), inner, NONE, NONE, 0]
+    return [kind, step.out, left, right, first, len(outer), len(summed), inner, NONE, NONE,
+            0]

@@ -129,7 +129,9 @@ def compute_kernels(
                     assert partner is not None
                     operands.append((program.axes[other], partner))
                 have = {a for axes, _ in operands for a in axes}
-                kept = tuple(a for a in dict.fromkeys((*carry, *program.axes[t])) if a in have)
+                kept = tuple(
+                    a for a in dict.fromkeys((*carry, *program.axes[t])) if a in have
+                )
                 adjoint[t] = (kept, contract(operands, kept))
                 answer(t)
         tables.append(table)

@@ -28,7 +28,9 @@ class LogProgram(NumpyProgram):
     uses_kernels = False
     nothing = -np.inf
 
-    def _contract(self, bound: BoundStep, left: FloatArray, right: FloatArray | None) -> FloatArray:
+    def _contract(
+        self, bound: BoundStep, left: FloatArray, right: FloatArray | None
+    ) -> FloatArray:
         step = bound.step
         axes = self.program.axes
         summed: list[int] = list(axes[step.left])
@@ -75,11 +77,15 @@ class LogProgram(NumpyProgram):
     def _probability(self, value: FloatArray, norm: FloatArray) -> FloatArray:
         by_job = norm.reshape(-1, *[1] * (value.ndim - 1))
         possible = np.isfinite(by_job)
-        out: FloatArray = np.where(possible, np.exp(value - np.where(possible, by_job, 0.0)), 0.0)
+        out: FloatArray = np.where(
+            possible, np.exp(value - np.where(possible, by_job, 0.0)), 0.0
+        )
         return out
 
 
-def _spread(value: FloatArray, axes: tuple[int, ...], wanted: tuple[int, ...]) -> FloatArray:
+def _spread(
+    value: FloatArray, axes: tuple[int, ...], wanted: tuple[int, ...]
+) -> FloatArray:
     """Order the axes of `value` as in `wanted`, with length 1 where it has none."""
     order = [axes.index(a) + 1 for a in wanted if a in axes]
     value = value.transpose(0, *order)

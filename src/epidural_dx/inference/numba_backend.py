@@ -63,7 +63,6 @@ FEWEST_LANES = 4
 _FAST = {"reassoc", "contract", "nsz"}
 _jit = numba.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
 
-
 # Offsets are unsigned: numba then leaves out the treatment of negative indices, and the loops
 # become vector code.
 @_jit
@@ -207,17 +206,8 @@ def _step(  # type: ignore[no-untyped-def]
         start = stores[2, :, 0]
         for o in range(outer):
             _weighted_sum(
-                work,
-                uint64(out0 + outer_turns[o, 0]),
-                left,
-                left0 + outer_turns[o, 1],
-                right,
-                right0 + outer_turns[o, 2],
-                sum_turns,
-                summed,
-                n,
-                weight,
-                start,
+                work, uint64(out0 + outer_turns[o, 0]), left, left0 + outer_turns[o, 1],
+                right, right0 + outer_turns[o, 2], sum_turns, summed, n, weight, start,
             )
     elif kind == MULTIPLY:
         for o in range(outer):
@@ -248,13 +238,8 @@ def _step(  # type: ignore[no-untyped-def]
         for o in range(outer):
             total = 0.0
             for s in range(summed):
-                total += _dot(
-                    left,
-                    uint64(left0 + outer_turns[o, 1] + sum_turns[s, 1]),
-                    right,
-                    uint64(right0 + outer_turns[o, 2] + sum_turns[s, 2]),
-                    n,
-                )
+                total += _dot(left, uint64(left0 + outer_turns[o, 1] + sum_turns[s, 1]),
+                              right, uint64(right0 + outer_turns[o, 2] + sum_turns[s, 2]), n)
             work[uint64(out0 + outer_turns[o, 0])] = total
     elif kind == SUM_SCALED:
         for o in range(outer):
@@ -385,26 +370,8 @@ def _log_terms(values, first, count, scratch, scratch_bits, part):  # type: igno
         exponent = exponent + 1.0 if large else exponent
         s = (m - 1.0) / (m + 1.0)
         z = s * s
-        series = 1.0 + z * (
-            1 / 3
-            + z
-            * (
-                1 / 5
-                + z
-                * (
-                    1 / 7
-                    + z
-                    * (
-                        1 / 9
-                        + z
-                        * (
-                            1 / 11
-                            + z * (1 / 13 + z * (1 / 15 + z * (1 / 17 + z * (1 / 19 + z / 21))))
-                        )
-                    )
-                )
-            )
-        )
+        series = 1.0 + z * (1 / 3 + z * (1 / 5 + z * (1 / 7 + z * (1 / 9 + z * (
+            1 / 11 + z * (1 / 13 + z * (1 / 15 + z * (1 / 17 + z * (1 / 19 + z / 21)))))))))
         scratch[i] = scratch[i] * (exponent + 2.8853900817779268 * s * series)
 
 
@@ -660,20 +627,8 @@ def run_jobs(  # type: ignore[no-untyped-def]
                     b = clean
                 elif where[right] == WORK:
                     b = work
-            _step(
-                step,
-                loops,
-                extents,
-                base,
-                a,
-                b,
-                work,
-                stores,
-                scratch,
-                mapped,
-                root_shift,
-                k_target,
-            )
+            _step(step, loops, extents, base, a, b, work, stores, scratch, mapped,
+                  root_shift, k_target)
         if clean_out.size > 0:
             for i in range(clean_out.size):
                 clean_out[i] = work[i]
@@ -782,9 +737,8 @@ def run_jobs(  # type: ignore[no-untyped-def]
                     b = clean
                 elif where[right] == WORK:
                     b = work
-            _step(
-                step, loops, extents, base, a, b, work, stores, scratch, maps, map_shift, k_target
-            )
+            _step(step, loops, extents, base, a, b, work, stores, scratch, maps,
+                  map_shift, k_target)
         for r in range(readings.shape[0]):
             # Answers with the axes (variable or group, target).
             if hidden[readings[r, 3]] != 0:
@@ -887,10 +841,8 @@ def run_jobs(  # type: ignore[no-untyped-def]
                         continue
                     for s in range(k):
                         x = (
-                            mass
-                            * soft[case, variables[v, 0] + s]
-                            * table[t0 + s * step_v + parent * width]
-                            / own
+                            mass * soft[case, variables[v, 0] + s]
+                            * table[t0 + s * step_v + parent * width] / own
                         )
                         total_mass += x
                         if along >= 1 << 40:
@@ -1073,7 +1025,9 @@ class NumbaProgram:
         table = stacked[:, :, first : first + k_target]
         # With draws of its own the table is no function (its shared cells are zero).
         states = table[0].argmax(axis=1)
-        if np.array_equal(table, np.broadcast_to(np.eye(k_target)[states], table.shape)):
+        if np.array_equal(
+            table, np.broadcast_to(np.eye(k_target)[states], table.shape)
+        ):
             return np.ascontiguousarray(states, dtype=np.int64)
         return np.zeros(0, dtype=np.int64)
 
@@ -1091,16 +1045,8 @@ class NumbaProgram:
         if tables.shape[0] == 1:
             clean = np.zeros(self.instructions.clean_size)
             states = np.full((1, len(self.program.rows)), OPEN, dtype=np.int64)
-            self._call(
-                ready,
-                states,
-                np.zeros((0, 0)),
-                0,
-                1,
-                False,
-                self._outputs(1, frozenset(), True),
-                clean,
-            )
+            self._call(ready, states, np.zeros((0, 0)), 0, 1, False,
+                       self._outputs(1, frozenset(), True), clean)
             if with_kernels:
                 clean, usable = self._with_kernels(tables, clean)
             ready = Prepared(tables, ready.mapped, usable, clean, with_kernels)
@@ -1108,7 +1054,9 @@ class NumbaProgram:
         self._kept = kept | {id(tables): ready}
         return ready
 
-    def _with_kernels(self, tables: FloatArray, clean: FloatArray) -> tuple[FloatArray, IntArray]:
+    def _with_kernels(
+        self, tables: FloatArray, clean: FloatArray
+    ) -> tuple[FloatArray, IntArray]:
         """Append the kernels to the collect pass without evidence; tell which may be used."""
         program, code = self.program, self.instructions
         values: list[FloatArray | None] = [None] * len(program.axes)
@@ -1164,22 +1112,9 @@ class NumbaProgram:
     ) -> None:
         work, scratch, stores = self._workspace()
         run_jobs(  # type: ignore[call-arg]
-            *self._code,
-            ready.mapped,
-            ready.usable,
-            ready.tables,
-            ready.clean,
-            states,
-            soft,
-            self.instructions.collect_steps,
-            first,
-            last,
-            distribute,
-            work,
-            scratch,
-            stores,
-            *outputs,
-            clean_out,
+            *self._code, ready.mapped, ready.usable, ready.tables, ready.clean, states, soft,
+            self.instructions.collect_steps, first, last, distribute, work, scratch, stores,
+            *outputs, clean_out,
         )
 
     def run(
@@ -1273,26 +1208,10 @@ class NumbaProgram:
             space = self._take_workspace(bank)
             table = tables[0] if bank is None else space.table
             run_blocks(
-                *self._code,
-                mapped,
-                usable,
-                table,
-                clean,
-                drawn,
-                cells,
-                sources,
-                draws,
-                order,
-                states,
-                soft,
-                self.instructions.collect_steps,
-                blocks * piece // pieces,
-                blocks * (piece + 1) // pieces,
-                distribute,
-                space.work,
-                space.scratch,
-                space.stores,
-                *outputs,
+                *self._code, mapped, usable, table, clean, drawn, cells, sources, draws, order,
+                states, soft, self.instructions.collect_steps, blocks * piece // pieces,
+                blocks * (piece + 1) // pieces, distribute, space.work, space.scratch,
+                space.stores, *outputs,
             )
             self._spare.append(space)
 
@@ -1333,7 +1252,9 @@ class NumbaProgram:
 
     def __getstate__(self) -> dict[str, object]:
         """Leave out what belongs to this process."""
-        return {"program": self.program, "distribution": self.distribution, "number": self.number}
+        return {
+            "program": self.program, "distribution": self.distribution, "number": self.number
+        }
 
     def __setstate__(self, state: dict[str, object]) -> None:
         """Flatten again."""

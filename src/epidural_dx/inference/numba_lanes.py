@@ -97,7 +97,9 @@ def _sum_of_products(
                     return value
                 nothing = ir.Constant(vector, ir.Undefined)
                 number = builder.load(builder.gep(pointer, [cell]))
-                first = builder.insert_element(nothing, number, ir.Constant(ir.IntType(32), 0))
+                first = builder.insert_element(
+                    nothing, number, ir.Constant(ir.IntType(32), 0)
+                )
                 zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
                 return builder.shuffle_vector(first, nothing, zeros)
 
@@ -170,20 +172,8 @@ def _append(store, n, k, s0, s1, s2):  # type: ignore[no-untyped-def]
 
 @_jit
 def _step(  # type: ignore[no-untyped-def]
-    step,
-    loops,
-    extents,
-    base,
-    left,
-    left_wide,
-    right,
-    right_wide,
-    work,
-    stores,
-    one,
-    maps,
-    map_shift,
-    k_target,
+    step, loops, extents, base, left, left_wide, right, right_wide, work, stores, one, maps,
+    map_shift, k_target,
 ):
     """Run one contraction for all lanes."""
     kind = step[KIND]
@@ -614,22 +604,8 @@ def run_blocks(  # type: ignore[no-untyped-def]
                     b, b_wide = clean, False
                 elif where[right] == WORK:
                     b, b_wide = work, True
-            _step(
-                step,
-                loops,
-                extents,
-                base,
-                a,
-                a_wide,
-                b,
-                b_wide,
-                work,
-                stores,
-                one,
-                mapped,
-                root_shift,
-                k_target,
-            )
+            _step(step, loops, extents, base, a, a_wide, b, b_wide, work, stores, one, mapped,
+                  root_shift, k_target)
         # Evidence and posterior of the root.
         source, source_lanes = table, table_lanes
         if where[total] == CLEAN:
@@ -739,22 +715,8 @@ def run_blocks(  # type: ignore[no-untyped-def]
                     b, b_wide = clean, False
                 elif where[right] == WORK:
                     b, b_wide = work, True
-            _step(
-                step,
-                loops,
-                extents,
-                base,
-                a,
-                a_wide,
-                b,
-                b_wide,
-                work,
-                stores,
-                one,
-                maps,
-                map_shift,
-                k_target,
-            )
+            _step(step, loops, extents, base, a, a_wide, b, b_wide, work, stores, one, maps,
+                  map_shift, k_target)
         for r in range(readings.shape[0]):
             # Answers with the axes (variable or group, target).
             if hidden[readings[r, 3]] != 0:
@@ -867,10 +829,8 @@ def run_blocks(  # type: ignore[no-untyped-def]
                         for s in range(k):
                             here = uint64((t0 + s * step_v + parent * width) * table_lanes)
                             x = (
-                                mass
-                                * soft[case, variables[v, 0] + s]
-                                * table[here + extra_table]
-                                / own
+                                mass * soft[case, variables[v, 0] + s]
+                                * table[here + extra_table] / own
                             )
                             mass_of_all += x
                             if groups[g, 7] != root or target == root:
@@ -910,15 +870,13 @@ def run_blocks(  # type: ignore[no-untyped-def]
             for i in range(width_u):
                 work[sums + i] += work[r1 + i]
         if information_out.shape[0] > 0:
-            _log_terms(
-                work, (answer + rows * k_target) * LANES, rows * LANES, scratch, scratch_bits, part
-            )
+            _log_terms(work, (answer + rows * k_target) * LANES, rows * LANES, scratch,
+                       scratch_bits, part)
             for i in range(width_u):
                 terms[i] = -scratch[i]
             for j in range(k_target):
-                _log_terms(
-                    work, (answer + j * rows) * LANES, rows * LANES, scratch, scratch_bits, part
-                )
+                _log_terms(work, (answer + j * rows) * LANES, rows * LANES, scratch,
+                           scratch_bits, part)
                 for i in range(width_u):
                     terms[i] += scratch[i]
             for lane in range(LANES):

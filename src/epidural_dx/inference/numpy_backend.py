@@ -265,7 +265,9 @@ class NumpyProgram:
 
     # -- arithmetic: replaced by logs in the subclass ------------------------------------------
 
-    def _contract(self, bound: BoundStep, left: FloatArray, right: FloatArray | None) -> FloatArray:
+    def _contract(
+        self, bound: BoundStep, left: FloatArray, right: FloatArray | None
+    ) -> FloatArray:
         if right is None:
             out: FloatArray = np.einsum(bound.formula, left)
             return out
@@ -348,7 +350,9 @@ class NumpyProgram:
             values[group.message] = self._enter(np.ones(shape))
         if tables.shape[0] == 1:
             for bound in self._collect:
-                values[bound.step.out] = self._contract(bound, *self._operands(bound.step, values))
+                values[bound.step.out] = self._contract(
+                    bound, *self._operands(bound.step, values)
+                )
             if with_kernels:
                 single = [None if value is None else value[0] for value in values]
                 tables_of = compute_kernels(program, single)
@@ -584,7 +588,9 @@ class NumpyProgram:
                 assert block is not None
                 last = kernel.first + kernel.columns
                 joint[:, here, kernel.first : last] = block
-        for reading, owner in zip(distribution.readings, distribution.reading_owners, strict=True):
+        for reading, owner in zip(
+            distribution.readings, distribution.reading_owners, strict=True
+        ):
             if program.enter[owner] in hidden:
                 continue
             block = values[reading.tensor]

@@ -373,7 +373,9 @@ class Program:
         seen = frozenset(observed)
         total = sum(self.step_size(step, seen) for step in self.collect)
         for group in self.groups:
-            parents = math.prod(self.extents[a] for a in self.axes[group.message] if a not in seen)
+            parents = math.prod(
+                self.extents[a] for a in self.axes[group.message] if a not in seen
+            )
             total += parents * sum(1 for leaf in group.leaves if leaf.variable in seen)
         if target is not None:
             distribution = self.distribution(target)
@@ -688,7 +690,9 @@ def _compile_program(
     """Choose the cheapest of several elimination orders by the cost of the whole program."""
     leaves = {v: pa for v, pa in _leaf_parents(network).items() if v != root}
     inner = [v for v in range(network.size) if v not in leaves]
-    scopes = [tuple(v for v in factor.variables if v not in leaves) for factor in network.factors]
+    scopes = [
+        tuple(v for v in factor.variables if v not in leaves) for factor in network.factors
+    ]
     weights = [
         0.05 if v in usually_observed else math.log(max(k, 1.05))
         for v, k in enumerate(network.cardinalities)
@@ -850,7 +854,9 @@ class _Builder:
             self.position[axis] = -(1 << 30) if narrow else 1 << 30
             message = self.tensor(parents, varying=True)
             stacked = self.tensor((*parents, axis))
-            self.groups.append(LeafGroup(message, stacked, tuple(leaves), row, self.cells, narrow))
+            self.groups.append(
+                LeafGroup(message, stacked, tuple(leaves), row, self.cells, narrow)
+            )
             self.cells += row * math.prod(self.extents[a] for a in parents)
 
     # -- collect pass -------------------------------------------------------------------------

@@ -64,6 +64,8 @@ class Scenario:
     source_ids : tuple of str
     reference_ages : mapping of str to float
         Ages of the reference scenario, in which marginal rates hold.
+    patient_ages : mapping of str to float
+        Ages of the population whose patients the experts' age groups of each lesion describe.
     """
 
     name: str
@@ -75,6 +77,7 @@ class Scenario:
     why: str
     source_ids: tuple[str, ...]
     reference_ages: Mapping[str, float]
+    patient_ages: Mapping[str, float]
 
 
 @dataclass(frozen=True)
@@ -161,14 +164,15 @@ def read_scenarios(folder: Path) -> dict[str, Scenario]:
     path = folder / "scenarios.yaml"
     document, lines = read_yaml(path)
     entries = document.get("scenarios") or {}
-    reference = document.get("reference")
-    if reference not in entries:
-        raise ModelError(
-            f"the reference {reference!r} is none of the scenarios {', '.join(entries)}",
-            file=path,
-            line=1,
-            name="reference",
-        )
+    reference, patients = document.get("reference"), document.get("patients")
+    for key, named in (("reference", reference), ("patients", patients)):
+        if named not in entries:
+            raise ModelError(
+                f"{named!r} is none of the scenarios {', '.join(entries)}",
+                file=path,
+                line=lines.get(key, 1),
+                name=key,
+            )
     result = {}
     for name, entry in entries.items():
         line = lines.get(name)
@@ -184,6 +188,7 @@ def read_scenarios(folder: Path) -> dict[str, Scenario]:
                 why=entry["why"],
                 source_ids=tuple(entry["sources"]),
                 reference_ages={k: float(v) for k, v in entries[reference]["age_group"].items()},
+                patient_ages={k: float(v) for k, v in entries[patients]["age_group"].items()},
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelError(

@@ -18,8 +18,10 @@ from epidural_dx.network.structure import Mechanism, nearest
 Array = NDArray[np.float64]
 Factors = dict[str, Array]
 
-#: Effective patients of one expert's share of women and men.
-SEX_EXPERT_ESS = 4.0
+#: Effective patients of one expert's share of women and men, or of age groups.
+PATIENT_EXPERT_ESS = 4.0
+#: The age group of children.
+CHILDREN = "age_0_17"
 #: A driver whose excess vanishes keeps a trace: the mechanism exists, and no zero is honest.
 TRACE = 1e-6
 
@@ -99,6 +101,8 @@ class _Fit:
 
     def run(self) -> tuple[dict[str, Array], Array, list[RateCheck]]:
         factors = {m.name: self._factors(m) for m in self.mechanisms}
+        for cause in dict.fromkeys(m.cause for m in self.mechanisms if m.age):
+            self._age_as_presented(cause, factors)
         scales: dict[str, Array] = {}
         for m in self.mechanisms:
             if m.rate["kind"] == "by_state":
@@ -263,38 +267,68 @@ class _Fit:
 
     def _sex_factor(self, m: Mechanism) -> Array:
         """Return the share of women and men among the cause's patients over an even one."""
+        own = m.name if m.name in self.states("lesion_subtype") else m.cause
+        return self._patients(m.cause, own, "sex") * len(self.states("sex"))
+
+    def _patients(self, cause: str, own: str, variable: str) -> Array:
+        """Distribution of `variable` among the patients of a cause, shape ``(*lead, states)``.
+
+        Pooled from published figures and from the experts' tables of `own` or, where the cause
+        has phases or types, of all of them.
+        """
         literature = self.parameters.literature
-        names = self.states("sex")
+        names = self.states(variable)
         position = {s: i for i, s in enumerate(names)}
         observations = [
             literature.observation(f, position)
             for f in literature.figures
-            if f.variable == "sex"
+            if f.variable == variable
             and f.use == "rate"
             and f.given == "lesion_cause"
-            and m.cause in f.given_states
+            and cause in f.given_states
             and f.proportion is not None
             and (self.parameters.keep is None or self.parameters.keep(f))
         ]
-        own = m.name if m.name in self.states("lesion_subtype") else m.cause
-        subtypes = tuple(self.parameters.structure.subtypes.get(m.cause, (own,)))
+        subtypes = tuple(self.parameters.structure.subtypes.get(cause, (own,)))
         experts = []
         for expert in sorted({c.expert for c in literature.experts}):
             cells = [
                 c
                 for c in literature.experts
                 if c.expert == expert
-                and c.variable == "sex"
+                and c.variable == variable
                 and c.given == "lesion_subtype"
                 and c.given_states[0] in subtypes
             ]
             mean = np.array(
                 [np.mean([c.probability for c in cells if c.states == (s,)]) for s in names]
             )
-            experts.append(ExpertColumn(expert, mean / mean.sum(), SEX_EXPERT_ESS))
+            experts.append(ExpertColumn(expert, mean / mean.sum(), PATIENT_EXPERT_ESS))
         pooled = pool(len(names), observations, experts, literature.settings)
-        key = ("sex", "lesion_cause", own, "")
-        return np.asarray(self.parameters.remember(key, pooled) * len(names))
+        return self.parameters.remember((variable, "lesion_cause", own, ""), pooled)
+
+    def _age_as_presented(self, cause: str, factors: Mapping[str, Factors]) -> None:
+        """Trend with age of the mechanisms that have no rates by age.
+
+        The rate of a disease's lesion "in people with the disease" is one number, yet people who
+        were cured long ago are old and seldom get it. One factor for all the cause's mechanisms
+        with ``age: true`` makes their adult patients as old as the cause's patients are: the
+        pooled age groups over those that constant rates imply in a population of all ages.
+        Children keep the constant rate: their share of these cancers lies at the floor of the
+        experts' tables (0.002), which is no information. Rates of all ages stay what they are
+        (:meth:`_scale_by_state`).
+        """
+        own = [m for m in self.mechanisms if m.cause == cause and m.age]
+        names, scenario = self.states("age_group"), self.parameters.scenario
+        reference = np.array([scenario.reference_ages[a] for a in names])
+        pyramid = np.array([scenario.patient_ages[a] for a in names])
+        weights = sum(self.population.weights(factors[m.name], "age_group") for m in own)
+        adults = np.array([a != CHILDREN for a in names])
+        implied = formulas.normalized(np.asarray(weights) / reference * pyramid * adults)
+        presented = formulas.normalized(self._patients(cause, cause, "age_group") * adults)
+        factor = np.where(adults, formulas.reweighting(presented, np.where(adults, implied, 1)), 1)
+        for m in own:
+            factors[m.name]["age_group"] = factor
 
     def _present_as_published(self, m: Mechanism, factors: Factors) -> None:
         """Factors on *known* and on the marrow, so that patients present as published."""

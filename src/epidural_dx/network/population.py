@@ -90,7 +90,11 @@ class Population:
             self._of_everybody[key] = self._sum({}, given)
         return np.asarray(self._sum(factors, given) / self._of_everybody[key])
 
+    def weights(self, factors: Mapping[str, Array], variable: str) -> Array:
+        """P(variable) times E[product of factors | variable], shape ``(*lead, states)``."""
+        return self._sum(factors, {}, keep=variable)
+
     def conditional(self, factors: Mapping[str, Array], variable: str) -> Array:
         """Distribution of `variable` among people weighted by the factors, ``(*lead, states)``."""
-        weights = self._sum(factors, {}, keep=variable)
+        weights = self.weights(factors, variable)
         return np.asarray(weights / weights.sum(-1, keepdims=True))

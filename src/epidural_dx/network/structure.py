@@ -59,6 +59,7 @@ class Mechanism:
     marrow: Mapping[str, str] | None
     apart: bool
     sex: bool
+    age: bool
     file: str
     line: int
 
@@ -319,7 +320,7 @@ def _read_mechanism(name: str, entry: Any, path: Path, line: int) -> Mechanism:
     where: Place = {"file": str(path), "line": line, "name": str(name)}
     if not IDENTIFIER.match(str(name)) or not isinstance(entry, dict):
         raise ModelError("a mechanism must be an identifier with a mapping", **where)
-    allowed = {"cause", "driver", "rate", "requires", "known", "marrow", "apart", "sex"}
+    allowed = {"cause", "driver", "rate", "requires", "known", "marrow", "apart", "sex", "age"}
     for key in entry:
         if key not in allowed:
             raise ModelError(
@@ -342,6 +343,7 @@ def _read_mechanism(name: str, entry: Any, path: Path, line: int) -> Mechanism:
         marrow=entry.get("marrow"),
         apart=bool(entry.get("apart", False)),
         sex=bool(entry.get("sex", False)),
+        age=bool(entry.get("age", False)),
         file=path.name,
         line=line,
     )

@@ -7,8 +7,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
+from epidural_dx.clinical.spelling import nearest
 from epidural_dx.documents import listings, schema, sources
 from epidural_dx.documents.questions import LONGEST_NAME, LONGEST_TEXT
+from epidural_dx.errors import EvidenceError
 from epidural_dx.model import Model
 from epidural_dx.server.problems import Problem
 from epidural_dx.server.replies import described, dump, etag, is_held, reply, unchanged
@@ -19,6 +21,44 @@ Text = Annotated[str, Query(max_length=LONGEST_TEXT)]
 MaybeName = Annotated[str | None, Query(min_length=1, max_length=LONGEST_NAME)]
 
 
+def check_query(request: Request) -> None:
+    """Refuse a parameter that the route does not have; it would be dropped in silence.
+
+    Raises
+    ------
+    Problem
+    """
+    declared = getattr(request.scope.get("route"), "dependant", None)
+    allowed = [parameter.alias for parameter in getattr(declared, "query_params", ())]
+    for name in request.query_params:
+        if name not in allowed:
+            error = EvidenceError(
+                "is no parameter of this path",
+                variable=name[:LONGEST_NAME],
+                allowed=allowed,
+                nearest=nearest(name[:LONGEST_NAME], allowed, 1),
+            )
+            raise Problem(
+                "request",
+                str(error),
+                variable=error.variable,
+                allowed=error.allowed,
+                nearest=error.nearest,
+            )
+
+
+def not_found(error: EvidenceError) -> Problem:
+    """Turn an unknown name in a path into 404, with the sentence and the nearest match."""
+    return Problem(
+        "not-found",
+        str(error),
+        variable=error.variable,
+        value=error.value,
+        allowed=error.allowed,
+        nearest=error.nearest,
+    )
+
+
 def make_router(service: Service) -> APIRouter:
     """Make the routes of everything that can be looked up."""
     router = APIRouter(prefix="/v1", tags=["catalog"])
@@ -27,11 +67,17 @@ def make_router(service: Service) -> APIRouter:
     async def listed(
         request: Request, work: Callable[[Model], Any], scenario: str | None = None
     ) -> Response:
+        check_query(request)
         model = await shelf.get(scenario, None)
         tag = etag(model.digest, request.url.path, sorted(request.query_params.multi_items()))
         body = service.memory.get(tag)
         if body is None:
-            body = await service.pool.run(lambda: dump(work(model)))
+            try:
+                body = await service.pool.run(lambda: dump(work(model)))
+            except EvidenceError as error:
+                if "name" not in request.path_params:
+                    raise
+                raise not_found(error) from None
             service.memory.put(tag, body)
         if is_held(request, tag):
             return unchanged(tag, model.digest)

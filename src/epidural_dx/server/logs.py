@@ -48,7 +48,7 @@ def log(event: str, level: int = logging.INFO, *, error: bool = False, **members
 
 
 def set_up(level: str) -> None:
-    """Send the events of this package and of uvicorn to standard error as JSON lines."""
+    """Send the events of this package, of uvicorn and of libraries to standard error as JSON."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
     for name in ("epidural_dx.server", "uvicorn", "uvicorn.error"):
@@ -56,5 +56,7 @@ def set_up(level: str) -> None:
         one.handlers = [handler] if name != "uvicorn.error" else []
         one.setLevel(level.upper())
         one.propagate = name == "uvicorn.error"
+    # What libraries report would else be written with its message, which may hold findings.
+    logging.getLogger().handlers = [handler]
     # Uvicorn's access log repeats the path with its query; ours names the route.
     logging.getLogger("uvicorn.access").disabled = True
