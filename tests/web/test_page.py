@@ -137,6 +137,14 @@ def test_sources_of_a_cause_and_of_a_test(page: Page) -> None:
     page.click("#sources button").click(".test-more .link").click(".test-body .actions button")
     assert until(lambda: page.all("#sources .citations li"), "citations")
     assert "From order to result" in page.text("#sources")
+    page.click("#sources button").click('[data-condition="hemostasis"] h3 button')
+    until(lambda: "no table of its own" in page.text("#sources"), "how it comes about")
+    page.click("#sources button").search("platelets").click(
+        '[data-variable="platelets"] .editor .link'
+    )
+    cuts = until(lambda: page.texts("#sources section:last-of-type tbody tr"), "cut-offs")
+    low = next(row for row in cuts if row.startswith("Very low"))
+    assert "under 50" in low and "Taylor" in low
 
 
 # ------------------------------------------------------------------ entering

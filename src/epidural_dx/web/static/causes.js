@@ -152,8 +152,13 @@ const MOST_STATES = 3;
 
 /** The panel of hidden conditions. */
 export class Conditions {
-  constructor(catalogue) {
+  /**
+   * @param {Catalogue} catalogue
+   * @param {{onSources: (variable) => void}} act
+   */
+  constructor(catalogue, act) {
     this.catalogue = catalogue;
+    this.act = act;
     this.list = h("ul.conditions");
     fill(byId("conditions-body"), this.list);
   }
@@ -166,9 +171,17 @@ export class Conditions {
       !REPEATED.has(name) && !(name in evidence) && (ALWAYS.includes(name) || amiss(name) >= LIKELY));
     names.sort((a, b) => rank(a) - rank(b) || amiss(b) - amiss(a));
     keyed(this.list, names.slice(0, MOST_CONDITIONS), (name) => name,
-      (name) => h("li.condition", { "data-condition": name },
-        h("h3", {}, words.condition(this.catalogue.variables.get(name))), h("ul.states-list")),
+      (name) => this.#make(name),
       (row, name) => this.#states(row.lastChild, conditions[name], before?.conditions?.[name]));
+  }
+
+  #make(name) {
+    const variable = this.catalogue.variables.get(name);
+    return h("li.condition", { "data-condition": name },
+      h("h3", {}, h("button.link.figure-link", {
+        type: "button", title: "Figures behind it", onclick: () => this.act.onSources(variable),
+      }, words.condition(variable))),
+      h("ul.states-list"));
   }
 
   #states(list, shares, old) {

@@ -16,13 +16,14 @@ const TYPING = 600;
  * @param {(variable, value, what) => void} options.onSet
  * @param {(variable, what) => void} options.onRemove
  * @param {(variable, what) => void} options.onKeep - A hypothetical finding turns out true.
+ * @param {(variable) => void} options.onSources
  */
 export class Findings {
   #rows = new Map();
   #groups = new Map();
 
-  constructor({ catalogue, onSet, onRemove, onKeep }) {
-    this.act = { onSet, onRemove, onKeep };
+  constructor({ catalogue, ...act }) {
+    this.act = act;
     const root = byId("findings");
     const sections = [];
     for (const [name, variables] of catalogue.groups) {
@@ -207,7 +208,8 @@ class Row {
 
   #showProblem(problem) {
     this.problem.hidden = !problem;
-    this.value.setAttribute("aria-describedby", problem ? this.problem.id : "");
+    if (problem) this.value.setAttribute("aria-describedby", this.problem.id);
+    else this.value.removeAttribute("aria-describedby");
     const text = problem ? words.beside(problem.message, this.variable.name) : "";
     if (text === this.#problemText) return;
     this.#problemText = text;
@@ -226,6 +228,7 @@ class Row {
       this.#editor = new Editor(this.variable, `problem-${this.variable.name}`, {
         set: (value) => this.#set(value),
         remove: () => this.act.onRemove(this.variable, `remove ${this.variable.label}`),
+        sources: () => this.act.onSources(this.variable),
         close: () => {
           this.#close();
           this.value.focus();
@@ -259,6 +262,7 @@ class Editor {
     parts.push(this.#stateField());
     if (variable.thresholds.length) parts.push(this.#cutOffs());
     parts.push(h("div.editor-foot", {},
+      h("button.link", { type: "button", onclick: () => act.sources(), "aria-label": `Sources of ${label}` }, "Sources"),
       h("button.quiet.small", { type: "button", onclick: () => act.close(), "aria-label": `Done with ${label}` }, "Done")));
     this.element = h("div.editor-body", {
       role: "group",

@@ -73,7 +73,7 @@ function nameScore(entry, typed) {
     else if (name.join("") === tokens.join("")) score = 0.5;
     else if (name.join(" ").startsWith(tokens.join(" "))) score = 1;
     else if (tokens.every((token) => name.some((word) => word.startsWith(token)))) score = 2;
-    else if (tokens.every((token) => token.length > 2 && name.some((word) => word.includes(token)))) score = 3;
+    else if (tokens.every((token) => token.length > 3 && name.some((word) => word.includes(token)))) score = 3;
     else if (tokens.every((token) => name.some((word) => isClose(token, word)))) score = 5;
     if (score !== null) {
       score += place > 1 ? 0.2 : 0;

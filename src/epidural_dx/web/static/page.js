@@ -58,6 +58,7 @@ class Page {
         if (session.state.findings[variable.name]) session.remove(variable.name, what);
       },
       onKeep: (variable, what) => session.set(variable.name, session.state.findings[variable.name].value, { what }),
+      onSources: (variable) => this.sources.ofVariable(variable, this.inquiry.answer?.evidence[variable.name]),
     });
     this.sources = new Sources(catalogue);
     this.causes = new Causes({
@@ -68,7 +69,9 @@ class Page {
         byId("why").focus({ preventScroll: true });
       },
     });
-    this.conditions = new Conditions(catalogue);
+    this.conditions = new Conditions(catalogue, {
+      onSources: (variable) => this.sources.ofVariable(variable),
+    });
     this.tests = new Tests(catalogue, {
       onWhatIf: (variable, state, test) => this.#whatIf(variable, state, test),
       onSources: (test) => this.sources.ofTest(test),

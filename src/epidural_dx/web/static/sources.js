@@ -61,13 +61,34 @@ export class Sources {
   ofVariable(variable, read) {
     return this.#show(`Figures behind ${words.inSentence(variable.label)}`, async (signal) => {
       const behind = await get(`/v1/variables/${encodeURIComponent(variable.name)}/sources`, signal);
-      if (!behind.columns.length) return this.#withoutTable(variable, signal);
+      const cutOffs = await this.#cutOffs(variable, signal);
+      if (!behind.columns.length) return [await this.#withoutTable(variable, signal), cutOffs];
       return [
         this.#columns(behind.columns, variable, read),
         this.#figures("Published figures in this table", behind.rows),
         behind.rows.length ? null : h("p", {}, "No published figure is in this table: experts judged it, and its weight is small, so that the intervals are wide."),
+        cutOffs,
       ];
     });
+  }
+
+  /** Where numbers become states, for whom, and who says so. */
+  async #cutOffs(variable, signal) {
+    if (!variable.thresholds.length) return null;
+    const sources = await this.#sources(signal);
+    const said = (ids) => ids.split("|").map((id) => sources.get(id)?.citation || JUDGEMENT[id] || words.plain(id));
+    return table(`Cut-offs${words.unit(variable.unit) ? ` in ${words.unit(variable.unit)}` : ""}`, ["State", "Number", "Source"],
+      variable.thresholds.map((one) => [
+        [words.capital(words.state(one.state)), people(one)].filter(Boolean).join(", "),
+        range(one) + (one.unit.replace("^", "*") === variable.unit || !one.unit ? "" : ` ${words.unit(one.unit)}`),
+        said(one.source_id).map((text) => h("span.cited", {}, citation(text))),
+      ]));
+  }
+
+  /** Every source by its id, read once. */
+  async #sources(signal) {
+    this.#all ??= new Map((await get("/v1/sources", signal)).sources.map((one) => [one.id, one]));
+    return this.#all;
   }
 
   /** A finding that acts through the rates of the causes, or follows from others by a rule. */
@@ -85,7 +106,7 @@ export class Sources {
   ofTest(name) {
     const test = this.catalogue.tests.get(name);
     return this.#show(`Figures behind ${words.inSentence(test.label)}`, async (signal) => {
-      this.#all ??= new Map((await get("/v1/sources", signal)).sources.map((one) => [one.id, one]));
+      const all = await this.#sources(signal);
       const facts = [
         ["Price", `US$ ${test.price_usd}`],
         ["From order to result", words.hours(test.turnaround_hours)],
@@ -101,7 +122,7 @@ export class Sources {
       return [
         h("p", {}, "Before anything about this patient; its harm here also depends on the findings."),
         h("dl.facts-list", {}, facts.map(([term, value]) => [h("dt", {}, term), h("dd", {}, String(value))])),
-        h("section", {}, h("h3", {}, "Sources"), citations(ids.map((id) => this.#all.get(id) ?? { id, citation: "" }))),
+        h("section", {}, h("h3", {}, "Sources"), citations(ids.map((id) => all.get(id) ?? { id, citation: "" }))),
       ];
     });
   }
@@ -212,6 +233,20 @@ function inPortions(items, first, add) {
     },
   }, `Show ${items.length - first} more`);
   return more;
+}
+
+function people({ sex, age_low: from, age_high: to }) {
+  const months = (years) => Math.round(12 * years);
+  const young = to !== null && to < 2;
+  const age = young ? `${months(from)} to ${months(to)} months`
+    : to !== null ? `${from < 2 && from > 0 ? `${months(from)} months` : from} to ${to} years`
+      : from > 0 ? `from ${from} years` : "";
+  return [sex, age].filter(Boolean).join(", ");
+}
+
+function range({ low, high }) {
+  if (low === null) return `under ${high}`;
+  return high === null ? `from ${low}` : `${low} to ${high}`;
 }
 
 function quantity(row) {

@@ -183,6 +183,7 @@ export function asRead(text, variable) {
   if (arrow < 0) return humanized(text);
   // The number as it was given is enough; what it became in another unit is for the notes.
   const given = text.slice(0, arrow).split(" = ")[0];
+  if (variable.unit === "years") return given;
   return `${given}, ${humanized(text.slice(arrow + 3))}`;
 }
 
