@@ -80,9 +80,9 @@ def test_people_see_the_plan_as_a_tree(
 
 
 def test_tests_by_value_show_their_gain(command: Command) -> None:
-    """``next-tests --by value`` puts the greatest net gain among the allowed tests first."""
+    """``next-tests --by value`` puts the greatest net gain among the tests for now first."""
     rows = document(command("next-tests", *AT_MRI, "--by", "value", "--json"))["next_tests"]
-    gains = [row["value"] for row in rows if row["allowed"] is True]
+    gains = [row["value"] for row in rows if row["when"] == "now"]
     assert gains == sorted(gains, reverse=True)
     text = shown(command("next-tests", *AT_MRI, "--by", "value"))
     assert f"{rows[0]['test']} {gains[0]:+.4f}" in text
@@ -98,7 +98,7 @@ def test_orders_and_limits_of_next_tests(command: Command) -> None:
     rows = found["next_tests"]
     assert found["by"] == "information_per_cost"
     assert all(row["turnaround_hours"] <= 6 and row["test"] != "history_review" for row in rows)
-    order = [row["information_per_cost"] for row in rows if row["allowed"] is True]
+    order = [row["information_per_cost"] for row in rows if row["when"] == "now"]
     assert order == sorted(order, reverse=True)
     assert "history_review" not in found["plan"]["plan"]["order"]
     assert found["plan"]["plan"]["hours"] <= 6

@@ -319,9 +319,12 @@ def _rank_figure(row: Mapping[str, Any], by: str) -> str:
 
 
 def separation(row: Mapping[str, Any]) -> str:
-    """Return the pairs of causes that a test tells apart best, with their bits."""
-    pairs = [pair for pair in row["separates"] if pair["bits"] >= SMALL_SEPARATION][:2]
-    return ", ".join(f"{pair['causes']} {pair['bits']:.2f}" for pair in pairs) or "–"
+    """Return the causes that a test tells apart best (or what the marrow holds), with bits."""
+    told = [(pair["causes"], pair["bits"]) for pair in row["separates"]]
+    if row["marrow_bits"] > row["cause_bits"]:
+        told = [(f"marrow {pair['states']}", pair["bits"]) for pair in row["separates_marrow"]]
+    pairs = [f"{names} {bits:.2f}" for names, bits in told if bits >= SMALL_SEPARATION][:2]
+    return ", ".join(pairs) or "–"
 
 
 def amount(value: object) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from epidural_dx.network.structure import read_yaml
 
 #: What a gate does to a test.
 EFFECTS = ("until_corrected", "barred", "risk_multiplier")
+#: What may be left of a test.
+KEPT = ("", "images")
 #: Harms that a risk multiplier may multiply.
 HARMS = ("minor", "serious", "death")
 _TEST_COLUMNS = (
@@ -33,6 +35,7 @@ _TEST_COLUMNS = (
     "death",
     "parallel_group",
     "needs",
+    "kept",
     "source_ids",
     "grade",
 )
@@ -71,6 +74,8 @@ class OrderedTest:
         Tests of one group are one session (one scan, one blood draw).
     needs : tuple of str
         Samples of which one must be at hand; empty if none is needed.
+    kept : str
+        What is left of it and can be looked at again (``images``), or nothing.
     source_ids : tuple of str
     grade : str
     """
@@ -83,6 +88,7 @@ class OrderedTest:
     harms: Mapping[str, float]
     parallel_group: str
     needs: tuple[str, ...]
+    kept: str
     source_ids: tuple[str, ...]
     grade: str
 
@@ -226,6 +232,7 @@ def _read_tests(path: Path, samples: Mapping[str, tuple[str, ...]]) -> dict[str,
             },
             parallel_group=row["parallel_group"],
             needs=needs,
+            kept=row.choice("kept", KEPT),
             source_ids=_list(row["source_ids"]),
             grade=row["grade"],
         )
@@ -371,6 +378,18 @@ def _read_catalog(priors: Path, _: object) -> Catalog:
         gates=_read_gates(priors / "gates.csv", tests),
         weights=_read_weights(document, path),
         samples=samples,
+    )
+
+
+def looked_at_again(entry: OrderedTest, weights: Weights) -> OrderedTest:
+    """Return what a test costs that has been done and whose images are at hand: minutes."""
+    hours = weights.floor_minutes / 60
+    return replace(
+        entry,
+        price_usd=hours * weights.usd_per_hour,
+        added_price_usd=None,
+        turnaround_hours=hours,
+        harms=dict.fromkeys(HARMS, 0.0),
     )
 
 

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from epidural_dx.decision.catalog import entry_of
 from epidural_dx.decision.elimination import IntArray, RowMemory
 from epidural_dx.decision.gates import UNTIL_CORRECTED, Admission
 from epidural_dx.decision.panels import divergence
@@ -292,14 +291,14 @@ class _Planner:
         """
         usd = self.workup.catalog.weights.usd_per_utility
         price = self._price(test, beside)
-        alone = entry_of(self.workup.catalog, test).price_usd
+        alone = self.workup.entry(test).price_usd
         loss = self.admissions[test].loss if price == alone else 0.0
         return loss + price / usd
 
     def _price(self, test: str, beside: Sequence[str] = ()) -> float:
         """Return the price of a test, that as an addition if its session is ordered anyway."""
         tests = self.workup.catalog.tests
-        entry = entry_of(self.workup.catalog, test)
+        entry = self.workup.entry(test)
         shared = any(tests[t].parallel_group == entry.parallel_group for t in beside if t != test)
         if entry.added_price_usd is None or not shared:
             return entry.price_usd
@@ -309,7 +308,7 @@ class _Planner:
         panel = self.workup.positions[test]
         if self.by == "information":
             return self.workup.calculator.outcomes(panel).information
-        entry = entry_of(self.workup.catalog, test)
+        entry = self.workup.entry(test)
         value = self.problem.net_value(panel, entry, self.admissions[test])
         assert value is not None
         return value
@@ -326,7 +325,7 @@ class _Planner:
             return True
         takers = {
             taker
-            for sample in entry_of(self.workup.catalog, test).needs
+            for sample in self.workup.entry(test).needs
             for taker in self.workup.catalog.samples[sample]
         }
         return len(admission.barriers) == 1 and bool(takers & set(after))
@@ -588,7 +587,7 @@ class _Planner:
                     self.problem.choice(after[None, :], second.hours),
                 )
             )
-        price = entry_of(self.workup.catalog, second.test).price_usd
+        price = self.workup.entry(second.test).price_usd
         return PlanStep((second.test,), second.hours, price, gain, tuple(branches))
 
     def _order(self, second: _Second) -> list[int]:

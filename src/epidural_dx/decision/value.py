@@ -264,6 +264,17 @@ class DecisionProblem:
         c, w, m = self._shape
         return outcomes.weights, outcomes.target.reshape(-1, c, w * m).sum(axis=2)
 
+    def marrow_outcomes(self, panel: tuple[int, ...]) -> tuple[FloatArray, FloatArray] | None:
+        """As :meth:`cause_outcomes`, of what the marrow holds."""
+        if self.utilities is None or self._shape[2] == 1:
+            return None
+        outcomes = self.outcomes(panel)
+        return outcomes.weights, self._marrow_part(outcomes.target)
+
+    def marrow_of(self, posterior: FloatArray) -> FloatArray:
+        """Return P(marrow infiltration | row), shape (rows, marrow states that are open)."""
+        return self._marrow_part(posterior)
+
     # -------------------------------------------------------------- utility
 
     def _matrices(self, hours: float) -> tuple[FloatArray, FloatArray]:

@@ -7,7 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from epidural_dx.clinical.spelling import nearest
-from epidural_dx.decision.catalog import entry_of, read_catalog
+from epidural_dx.decision.catalog import (
+    OrderedTest,
+    entry_of,
+    looked_at_again,
+    read_catalog,
+)
 from epidural_dx.decision.elimination import EvidenceTables
 from epidural_dx.decision.gates import Admission, Gatekeeper
 from epidural_dx.decision.panels import EXACT_OUTCOMES, PanelCalculator
@@ -240,6 +245,11 @@ class Workup:
             found.update(dict.fromkeys(self.positions.get(test, ())))
         return tuple(found)
 
+    def entry(self, test: str) -> OrderedTest:
+        """Return what a test costs in this patient: minutes where its images are at hand."""
+        entry = entry_of(self.catalog, test)
+        return looked_at_again(entry, self.catalog.weights) if self.gates.at_hand(test) else entry
+
     def hours(self, test: str, admission: Admission) -> float:
         """Return the hours until the result, corrections included."""
-        return entry_of(self.catalog, test).turnaround_hours + admission.correction_hours
+        return self.entry(test).turnaround_hours + admission.correction_hours
