@@ -13,9 +13,12 @@ from epidural_dx.analysis.studies import (
     fitted_values,
     partial_information,
     perfect_information,
+    rank_series,
     rank_studies,
     sample_information,
+    series_of,
     value_of_knowing,
+    value_of_series,
     value_of_study,
 )
 from epidural_dx.clinical.case import read_case
@@ -152,6 +155,46 @@ def test_studies_are_worth_less_than_the_figure(problem: DecisionDraws) -> None:
     ranking = rank_studies(problem, 30, top=3)
     assert len(ranking) == 3
     assert ranking["evsi"].is_monotonic_decreasing
+
+
+def test_a_series_of_one_column_is_worth_what_its_study_is(problem: DecisionDraws) -> None:
+    """Where patients have one column in common, the two methods agree within their errors."""
+    kinds = {name: keys for name, keys in series_of(problem).items() if len(keys) == 1}
+    reach = {name: sum(s.var() for s in problem.scores(k)) for name, k in kinds.items()}
+    name = max(reach, key=lambda n: reach[n])
+    figure = next(p.name for p in problem.functions.parameters if p.key == kinds[name][0])
+    one = value_of_study(problem, figure, 30).iloc[0]
+    many = value_of_series(problem, name, 30).iloc[0]
+    assert abs(many.evsi - one.evsi) <= 4 * np.hypot(one.error, many.error) + 1e-3
+    assert many["columns"] == 1
+
+
+def test_series_are_worth_more_with_patients_up_to_what_there_is_to_know(
+    problem: DecisionDraws,
+) -> None:
+    """EVSI lies between 0 and EVPPI, and reaches it where series do not differ."""
+    name = "lesion_subtype=leukemia"
+    frame = value_of_series(problem, name, [2, 20, 20000], correlation=0.0)
+    assert ((frame["evsi"] >= 0) & (frame["evsi"] <= frame["evppi"])).all()
+    few, some, all_ = frame["evsi"]
+    error = frame["error"].max()
+    assert few <= some + error and some <= all_ + error
+    assert all_ == pytest.approx(frame["evppi"].iloc[0], abs=0.05 * problem.perfect_information)
+    assert frame["evppi"].iloc[0] <= problem.perfect_information
+    ranking = rank_series(problem, 30, top=2)
+    assert ranking["evsi"].is_monotonic_decreasing
+    again = rank_series(problem, 30, top=2)
+    assert list(again["evsi"]) == list(ranking["evsi"])
+
+
+def test_a_series_needs_patients_that_a_column_is_about(problem: DecisionDraws) -> None:
+    """Unknown kinds of patients, empty series and rankings of nothing are refused."""
+    with pytest.raises(EvidenceError, match="lesion_subtype=leukemia"):
+        value_of_series(problem, "lesion_subtype=leukaemia", 10)
+    with pytest.raises(EvidenceError, match="at least 1 patient"):
+        value_of_series(problem, "lesion_subtype=leukemia", 0)
+    with pytest.raises(EvidenceError, match="top must be at least 1"):
+        rank_series(problem, 10, top=0)
 
 
 def test_the_cause_decision_names_the_leader(model: Model) -> None:

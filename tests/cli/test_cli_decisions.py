@@ -157,6 +157,7 @@ def test_draws_are_written_whole(command: Command, tmp_path: Path, ending: str) 
         with xr.open_dataset(out, group="posterior", engine="h5netcdf") as data:
             assert data.sizes["chain"] * data.sizes["draw"] == 50
             assert data["lesion_cause"].dims == ("chain", "draw", "cause")
+            assert data["lesion_action_value"].dims == ("chain", "draw", "lesion_action")
             got = {c: float(data["lesion_cause"].sel(cause=c).mean()) for c in mean}
     assert got == pytest.approx(mean, abs=1e-9)
     assert [p.name for p in tmp_path.iterdir()] == [out.name]
@@ -204,8 +205,10 @@ def test_people_are_told_what_a_bar_means(
 ) -> None:
     """The readable tornado explains its bars and fits the terminal."""
     monkeypatch.setenv("COLUMNS", width)
-    ran = command("sensitivity", *AT_MRI, "--top", "2", *DRAWS, "--by", "group")
+    total = ["--total"] if width == "80" else []
+    ran = command("sensitivity", *AT_MRI, "--top", "2", *DRAWS, "--by", "group", *total)
     text = shown(ran)
+    assert ("Total: with everything" in text) == bool(total)
     for words in ("A bar runs from", "no longer leads", "by group", "Share of the variance"):
         assert words in text
     assert max(map(len, ran.out.splitlines())) <= int(width)
@@ -281,11 +284,10 @@ def test_the_order_of_the_tests_is_split_by_source(command: Command, model: edx.
 
 def test_total_indices_are_added_to_the_largest_shares(command: Command) -> None:
     """``--total`` gives the first rows a total index, with its error."""
-    options = ("sensitivity", *AT_MRI, "--by", "group", "--total", "--top", "1", *DRAWS)
-    rows = document(command(*options, "--json"))["shares"]["rows"]
-    assert all(row["total"] > -0.1 and row["total_error"] > 0 for row in rows[:5])
-    assert all(row["total"] is None for row in rows[5:])
-    assert "Total: with everything" in shown(command(*options))
+    options = ("sensitivity", *AT_MRI, "--by", "group", "--total", *DRAWS, "--csv")
+    rows = list(csv.DictReader(io.StringIO(command(*options).out)))
+    assert all(float(row["total"]) > -0.1 and float(row["total_error"]) > 0 for row in rows[:5])
+    assert all(row["total"] == "" for row in rows[5:])
 
 
 def test_the_same_command_prints_the_same_bytes(command: Command) -> None:
@@ -328,8 +330,6 @@ def test_robustness_says_who_survives(command: Command, model: edx.Model) -> Non
     text = shown(command(*options))
     for words in ("One source left out", "may be anything", "unseen patient", "naive Bayes"):
         assert words in text
-    ran = command(*options, "--csv")
-    assert "expert_a" in {r["variant"] for r in csv.DictReader(io.StringIO(ran.out))}
 
 
 def test_two_models_are_compared(command: Command) -> None:
@@ -342,8 +342,6 @@ def test_two_models_are_compared(command: Command) -> None:
     assert "rate tuberculosis_exposure" in names
     assert found["other"]["scenario"] == "high_tuberculosis"
     assert f"{len(names)} figures differ" in shown(command(*case))
-    rows = list(csv.DictReader(io.StringIO(command(*case, "--csv").out)))
-    assert {row["parameter"] for row in rows} == names
 
 
 # ------------------------------------------------------------------------------- bad input

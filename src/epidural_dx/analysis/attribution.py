@@ -155,7 +155,7 @@ def column_scores(
     ----------
     functions : OneWay
     draws : mapping
-        Arrays of shape (draws, states).
+        Arrays of shape (draws, states) by key; columns that are left out have no score.
     hypothesis : int
         Position of the state.
 
@@ -181,11 +181,14 @@ def column_scores(
 
 def _changes(
     model: Model, parameters: Sequence[Parameter], draws: Mapping[ColumnKey, Array]
-) -> list[Array]:
+) -> list[Array | None]:
     """How far every draw is from the present value, in the units of the derivatives."""
     tables = table_map(model)
-    found = []
+    found: list[Array | None] = []
     for p in parameters:
+        if p.key not in draws:
+            found.append(None)
+            continue
         change = draws[p.key][:, p.state] - p.value
         if p.kind == "column":
             mean = tables.column_value(p.key)
@@ -197,12 +200,13 @@ def _changes(
 
 
 def _by_column(
-    parameters: Sequence[Parameter], changes: Sequence[Array], slopes: Array
+    parameters: Sequence[Parameter], changes: Sequence[Array | None], slopes: Array
 ) -> dict[ColumnKey, Array]:
     """First-order change of an outcome by column, shape (draws,) each."""
     found: dict[ColumnKey, Array] = {}
     for p, change, slope in zip(parameters, changes, slopes, strict=True):
-        found[p.key] = found.get(p.key, 0.0) + change * slope
+        if change is not None:
+            found[p.key] = found.get(p.key, 0.0) + change * slope
     return found
 
 

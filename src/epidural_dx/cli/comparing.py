@@ -17,14 +17,13 @@ from epidural_dx.cli.output import (
     waiting,
 )
 from epidural_dx.cli.showing import print_warnings, stage_line
+from epidural_dx.documents.answers import identity
 from epidural_dx.documents.sensitivity import records
 from epidural_dx.errors import EvidenceError
 
 if TYPE_CHECKING:
     import pandas as pd
     from rich.console import Console
-
-    from epidural_dx.model import Model
 
 #: Sources and figures that people are shown.
 MOST_SOURCES, MOST_FIGURES = 8, 12
@@ -81,7 +80,9 @@ def robustness(
     if as_json:
         print_json(
             {
-                **_heading(model, case.name, last.name),
+                "model": identity(model),
+                "case": case.name,
+                "stage": last.name,
                 "leader": leader,
                 "probability": answer.ranked_causes()[0][1],
                 "variants": records(variants),
@@ -107,19 +108,6 @@ def robustness(
     _print_variants(console, title, left_out, MOST_SOURCES)
     _print_bounds(console, bounds, leader, unseen)
     print_warnings(console, answer)
-
-
-def _heading(model: Model, case: str, stage: str | None) -> dict[str, Any]:
-    return {
-        "model": {
-            "name": model.name,
-            "version": model.version,
-            "digest": model.digest,
-            "scenario": model.scenario,
-        },
-        "case": case,
-        "stage": stage,
-    }
 
 
 def _print_variants(console: Console, title: str, frame: pd.DataFrame, most: int) -> None:
@@ -193,11 +181,12 @@ def diff(
         print(parameters.to_csv(index=False), end="")
         return
     if as_json:
-        heading = _heading(model, case.name, last.name)
         print_json(
             {
-                **heading,
-                "other": _heading(other, case.name, last.name)["model"],
+                "model": identity(model),
+                "other": identity(other),
+                "case": case.name,
+                "stage": last.name,
                 "causes": records(causes.reset_index(names="cause")),
                 "parameters": records(parameters),
             }

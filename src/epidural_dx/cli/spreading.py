@@ -83,7 +83,9 @@ def run(
     causes, decision, tests = (document[part] for part in ("causes", "decision", "tests"))
     if out is not None:
         with waiting(f"Writing {out}"):
-            _write(out, model, last.evidence, draws, seed, quasi_random)
+            names = [row["test"] for row in tests or ()]
+            options = {"draws": draws, "seed": seed, "quasi_random": quasi_random}
+            _write(out, model, last.evidence, options, names)
     if as_csv:
         import pandas as pd
 
@@ -132,26 +134,23 @@ def _write(
     out: Path,
     model: Model,
     evidence: Evidence,
-    draws: int,
-    seed: int,
-    quasi_random: bool,
+    options: Mapping[str, Any],
+    tests: Sequence[str],
 ) -> None:
+    """Write the draws: causes and mechanisms, for arviz also tests and actions."""
     from epidural_dx.analysis.uncertainty import posterior_draws, to_datatree
 
     if out.suffix.lower() == ".nc":
-        chains = next(c for c in CHAINS if draws % c == 0)
+        chains = next(c for c in CHAINS if options["draws"] % c == 0)
         tree: Any = to_datatree(
-            model, evidence, draws=draws, seed=seed, chains=chains, quasi_random=quasi_random
+            model, evidence, chains=chains, decision="treatment", tests=tests, **options
         )
         with written_whole(out) as temporary:
             tree.to_netcdf(str(temporary), engine="h5netcdf")
         return
     import pandas as pd
 
-    parts = [
-        posterior_draws(model, evidence, v, draws=draws, seed=seed, quasi_random=quasi_random)
-        for v in ("lesion_cause", "etiology")
-    ]
+    parts = [posterior_draws(model, evidence, v, **options) for v in ("lesion_cause", "etiology")]
     frame = pd.DataFrame(
         np.concatenate(parts, axis=1),
         columns=[
