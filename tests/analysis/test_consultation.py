@@ -115,6 +115,16 @@ def test_other_causes_can_be_explained_and_compared(model: edx.Model) -> None:
     assert found.contributions.cause == "leukemia"
 
 
+def test_the_next_tests_are_those_of_the_ranking(bleeding: Consultation, model: edx.Model) -> None:
+    """The first test that is named is the most informative one that is allowed."""
+    told = dict(letter(bleeding))["Next tests"]
+    ranked = model.rank_tests(BLEEDING)
+    best = ranked[ranked["allowed"].map(lambda a: a is True)].iloc[0]
+    first = best["label"].split()[0].lower()
+    assert told.lower().index(first) < 140
+    assert f"{best['information_bits']:.2f} bits" in told
+
+
 def test_without_findings_the_letter_gives_the_base_rates(model: edx.Model) -> None:
     """Nothing known is said plainly, and what would help is named."""
     parts = dict(letter(consult(model, {})))
@@ -241,3 +251,5 @@ def test_nothing_possible_is_written_as_certain(value: Any, expected: str) -> No
     assert ratio(1.04) == "1.0"
     assert ratio(0.123) == "0.12"
     assert ratio(20.4) == "20"
+    assert ratio(1234.5) == "1,200"
+    assert ratio(3e9) == "over a million"

@@ -50,6 +50,7 @@ from epidural_dx.errors import EvidenceError
 if TYPE_CHECKING:
     from epidural_dx.answer import Answer
     from epidural_dx.clinical.evidence import Evidence
+    from epidural_dx.decision.ranking import RankedTest
     from epidural_dx.model import Model, RawEvidence
 
 #: Sampled orders of the findings, where there are too many for all subsets.
@@ -60,6 +61,8 @@ SMALL = 1.0
 TELLING_RATIO = math.log(1.2)
 #: Findings named for and against.
 MOST_NAMED = 5
+#: A test that tells less than this (bits) is not advised.
+WORTH = 0.01
 #: A condition with less probability is not named on the way of a finding.
 NAMED = 0.1
 #: Sources named at most for one figure.
@@ -279,6 +282,7 @@ def letter(found: Consultation) -> list[tuple[str, str]]:
         ]
     parts += [
         ("What is not known and would matter", _missing(found)),
+        ("Next tests", _next(found)),
         ("Do the findings fit together", _fit(found)),
         ("What this rests on", _grounds(found, cite)),
     ]
@@ -335,8 +339,10 @@ def between(lower: float, upper: float) -> str:
 
 def ratio(value: float) -> str:
     """Write a likelihood ratio with two digits."""
+    if value >= 1e6:
+        return "over a million"
     if value >= 1000:
-        return f"{value:.0e}".replace("e+0", "e").replace("e+", "e")
+        return f"{float(f'{value:.1e}'):,.0f}"
     return f"{value:.0f}" if value >= 9.5 else f"{value:.1f}" if value >= 0.95 else f"{value:.2g}"
 
 
@@ -591,6 +597,47 @@ def _missing(found: Consultation) -> str:
     if not told:
         return "No open finding would tell much more about the cause."
     return f"{sentence('; '.join(told[:4]))}."
+
+
+def _next(found: Consultation) -> str:
+    """Name the tests that would tell most, and those that are barred though they tell more."""
+    ranked = found.answer.next_tests
+    allowed: list[RankedTest] = []
+    for test in ranked:
+        new = not any(set(test.findings) <= set(other.findings) for other in allowed)
+        if test.allowed is True and test.information_bits >= WORTH and new and len(allowed) < 3:
+            allowed.append(test)
+    if not allowed:
+        return "No test that is allowed now would tell much more."
+    told = [
+        f"{_lower(t.label)} ({t.information_bits:.2f} bits; another cause would lead after "
+        f"{share(t.changes_lead)} of its results)"
+        for t in allowed
+    ]
+    text = (
+        "Of what is allowed now, most about the cause, its driver and the marrow would be learned "
+        f"from {', then '.join(told)}."
+    )
+    barred = [
+        t
+        for t in ranked
+        if t.allowed is not True and t.information_bits > allowed[0].information_bits
+    ]
+    if barred:
+        text += (
+            " More, but barred"
+            + (" until corrected" if all(t.allowed for t in barred) else "")
+            + ": "
+            + listed([f"{_lower(t.label)} ({t.information_bits:.2f} bits)" for t in barred[:2]])
+            + "."
+        )
+    return text
+
+
+def _lower(label: str) -> str:
+    """Return a label inside a sentence; abbreviations keep their capitals."""
+    first = label.split()[0]
+    return label if first[1:] != first[1:].lower() else label[0].lower() + label[1:]
 
 
 def _fit(found: Consultation) -> str:

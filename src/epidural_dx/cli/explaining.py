@@ -92,8 +92,9 @@ def _print_letter(console: Console, found: Consultation) -> None:
     width = console.width - 2
     for heading, paragraph in letter(found):
         console.print(text(heading, "bold cyan"))
-        for line in textwrap.wrap(paragraph, width):
-            console.print(indented(text(line)))
+        # a number and its sign stay on one line
+        for line in textwrap.wrap(paragraph.replace(" %", "\u00a0%"), width):
+            console.print(indented(text(line.replace("\u00a0", " "))))
         console.print()
     for number, source in enumerate(references(found), start=1):
         hanging = " " * (len(str(number)) + 3)
