@@ -204,6 +204,25 @@ class Weight(Document):
     leader_without: str
 
 
+class Contribution(Document):
+    """Contribution of one finding, averaged over the orders of the findings, in decibans."""
+
+    finding: str
+    decibans: float
+    error: float = Field(description="Standard error; 0 where exact.")
+
+
+class Contributions(Document):
+    """Contributions that add up from the base rate to the probability of a cause."""
+
+    cause: str
+    against: str
+    prior_decibans: float
+    posterior_decibans: float
+    orders: int = Field(description="Sampled orders; 0 where exact.")
+    findings: list[Contribution]
+
+
 class Explanation(Document):
     """Answer of ``explain``."""
 
@@ -211,6 +230,7 @@ class Explanation(Document):
     cause: str
     probability: Probability
     findings: list[Weight]
+    contributions: Contributions | None = Field(None, description="Where they were asked for.")
     warnings: list[Caution]
 
 
@@ -321,6 +341,8 @@ class VariableDocument(Document):
     group: str
     states: list[str] = Field(description="From least to most.")
     unit: str | None
+    units: list[str] = Field(description="Units of its numbers, one spelling of each.")
+    other_names: list[str] = Field(description="Names under which a value means the same.")
     latent: bool = Field(description="Has a posterior and is not observed.")
     parents: list[str]
     tests: list[str] = Field(description="Tests that reveal it.")
