@@ -72,9 +72,10 @@ class TestResult(Document):
     finding: str
     state: str
     probability: Probability
-    cause: str = Field(description="The leading cause after it.")
-    cause_probability: Probability
-    before: Probability = Field(description="The probability of that cause now.")
+    about: str = Field(description="lesion_cause or marrow_infiltration.")
+    leader: str = Field(description="The leading state of that after the result.")
+    leader_probability: Probability
+    before: Probability = Field(description="The probability of that state now.")
 
 
 class Separation(Document):
@@ -96,14 +97,19 @@ class NextTest(Document):
     cost_usd: float
     turnaround_hours: float
     harm: float
+    serious_harm: Probability
     value: float | None
     information_per_cost: float
+    information_per_hour: float
     cost_equivalent_usd: float
     allowed: bool | Literal["until corrected"]
+    when: str
     reason: str
     separates: list[Separation]
     cause_bits: float
+    marrow_bits: float
     changes_lead: Probability
+    expected_lead: Probability
     first: list[str] = Field(description="Tests to be done before.")
     results: list[TestResult]
     explanation: str
@@ -205,19 +211,20 @@ class Weight(Document):
 
 
 class Contribution(Document):
-    """Share of one finding in the way from the base rate to the probability, in decibans."""
+    """Contribution of one finding, averaged over the orders of the findings, in decibans."""
 
     finding: str
     decibans: float
+    error: float = Field(description="Standard error; 0 where exact.")
 
 
 class Contributions(Document):
-    """Order-averaged contributions; with the prior they add up to the posterior log odds."""
+    """Contributions that add up from the base rate to the probability of a cause."""
 
     against: str | None
     prior_decibans: float
     posterior_decibans: float
-    orders: int
+    orders: int = Field(description="Sampled orders; 0 where exact.")
     findings: list[Contribution]
 
 
@@ -361,8 +368,8 @@ class VariableDocument(Document):
     group: str
     states: list[str] = Field(description="From least to most.")
     unit: str | None
-    units: list[str] = Field(description="Units that it is understood in; the first is its own.")
-    other_names: list[str]
+    units: list[str] = Field(description="Units of its numbers, one spelling of each.")
+    other_names: list[str] = Field(description="Names under which a value means the same.")
     latent: bool = Field(description="Has a posterior and is not observed.")
     parents: list[str]
     tests: list[str] = Field(description="Tests that reveal it.")

@@ -162,9 +162,20 @@ def _mount_page(app: FastAPI) -> frozenset[str]:
     """Serve the page at ``/``; returns the paths of its files, which need no token."""
     if not (PAGE / "index.html").is_file():
         return frozenset()
-    app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
-    files = [path for path in PAGE.rglob("*") if path.is_file()]
-    return frozenset({"/", *(f"/{path.relative_to(PAGE).as_posix()}" for path in files)})
+    files = StaticFiles(directory=PAGE)
+    paths = {"/": "index.html"}
+    for file in PAGE.rglob("*"):
+        if file.is_file():
+            name = file.relative_to(PAGE).as_posix()
+            paths[f"/{name}"] = name
+    # One route per file: mounted at / as a whole it would also answer wrong methods elsewhere.
+    for path, name in paths.items():
+
+        async def page(request: Request, name: str = name) -> Response:
+            return await files.get_response(name, request.scope)
+
+        app.router.add_route(path, page, methods=["GET", "HEAD"], include_in_schema=False)
+    return frozenset(paths)
 
 
 def _answer_errors(app: FastAPI) -> None:

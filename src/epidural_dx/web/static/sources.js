@@ -172,7 +172,7 @@ export class Sources {
         words.capital(words.state(column.state)) + (column.context ? `, ${this.#among(column.context)}` : ""),
         ...(what ? [percent(share(column))] : []),
         words.patients(column.effective_size),
-        words.grade(column.grade),
+        restsOn(column),
       ]));
   }
 
@@ -233,6 +233,11 @@ function inPortions(items, first, add) {
     },
   }, `Show ${items.length - first} more`);
   return more;
+}
+
+function restsOn({ grade, sources }) {
+  const papers = Object.keys(sources).filter((id) => !(id in JUDGEMENT)).length;
+  return words.grade(grade) + (papers ? `, ${papers} ${papers === 1 ? "publication" : "publications"}` : "");
 }
 
 function people({ sex, age_low: from, age_high: to }) {
