@@ -172,7 +172,7 @@ def test_the_differential_is_a_valid_card_with_causes_and_intervals(client, mode
     for cause, _ in leading[:3]:
         assert f"| {cause.replace('_', ' ')} |" in detail
     assert leading[0][0].replace("_", " ") in card["summary"]
-    assert "90 % interval" in detail and "Not a medical device" in detail
+    assert "90 % interval" in detail and " to " in detail and "Not a medical device" in detail
     assert card["indicator"] == "warning"  # weakness, and a needle is barred
     assert card["extension"]["invalid.epidural-dx.model"]["digest"] == model.digest
     assert card["source"]["url"] == f"{BASE}/" and card["links"][0]["type"] == "absolute"

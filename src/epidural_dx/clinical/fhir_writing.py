@@ -69,6 +69,11 @@ def percent_told(fraction: float) -> str:
     return f"{100 * fraction:.{0 if 0.0995 <= fraction < 0.995 else 1}f} %"
 
 
+def interval_told(lower: float, upper: float) -> str:
+    """Write a credible interval for people, the unit once."""
+    return f"{percent_told(lower).removesuffix(' %')} to {percent_told(upper)}"
+
+
 def _words(name: str) -> str:
     return name.replace("_", " ")
 
@@ -166,7 +171,7 @@ def risk_assessment(
         told = percent_told(one["probability"])
         prediction: dict[str, Any] = {}
         if one["lower"] is not None:
-            told += f" (90 % interval {percent_told(one['lower'])} to {percent_told(one['upper'])})"
+            told += f" (90 % interval {interval_told(one['lower'], one['upper'])})"
             limits = {
                 end: {
                     "value": _percent(one[key]),
@@ -217,7 +222,7 @@ def _narrative(document: Mapping[str, Any]) -> dict[str, str]:
         f"<tr><td>{html.escape(_words(one['cause']))}</td><td>{html.escape(percent_told(one['probability']))}"
         "</td><td>"
         + (
-            html.escape(f"{percent_told(one['lower'])} to {percent_told(one['upper'])}")
+            html.escape(interval_told(one["lower"], one["upper"]))
             if one["lower"] is not None
             else ""
         )

@@ -16,6 +16,7 @@ from epidural_dx.clinical.fhir_writing import (
     BASE,
     best_tests,
     drivers_of,
+    interval_told,
     percent_told,
     service_requests,
 )
@@ -31,6 +32,7 @@ _LONGEST_SUMMARY = 139
 _CAUSES = 5
 _WARNINGS = 6
 _NOT_READ = 8
+_NO_NEWS = ("not in the table", "every patient of the model")
 #: Findings that say that the cord or the cauda fails already.
 _FAILING = {"limb_weakness": ("partial", "complete"), "sphincter_dysfunction": ("present",)}
 
@@ -121,7 +123,7 @@ class CardMaker:
         first, second = document["causes"][:2]
         summary = f"Epidural lesion: {_words(first['cause'])} {percent_told(first['probability'])}"
         if first["lower"] is not None:
-            summary += f" ({percent_told(first['lower'])} to {percent_told(first['upper'])})"
+            summary += f" ({interval_told(first['lower'], first['upper'])})"
         summary += (
             f", then {_words(second['cause'])} {percent_told(second['probability'])}. Research only"
         )
@@ -173,7 +175,7 @@ class CardMaker:
         for one in document["causes"][:_CAUSES]:
             interval = ""
             if one["lower"] is not None:
-                interval = f"{percent_told(one['lower'])} to {percent_told(one['upper'])}"
+                interval = interval_told(one["lower"], one["upper"])
             cells = (
                 _words(one["cause"]),
                 percent_told(one["probability"]),
@@ -201,8 +203,8 @@ class CardMaker:
         if reading.reference_date is not None:
             told += f", as of {reading.reference_date}"
         lines = [f"**From the record**: {told}.", ""]
-        # what is simply not in the table would be most of any record
-        telling = [i for i in reading.ignored if "not in the table" not in i.reason]
+        # what is not in the table would be most of any record; that there is a lesion is no news
+        telling = [i for i in reading.ignored if not any(told in i.reason for told in _NO_NEWS)]
         shown = [
             *reading.notes,
             *(f"not used: {i.code or i.reference}: {i.reason}" for i in telling),
