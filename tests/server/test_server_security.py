@@ -172,3 +172,20 @@ def test_settings_reach_worker_processes_whole() -> None:
 def test_the_token_is_not_shown_by_settings() -> None:
     """A repr of the settings, as a traceback may show it, does not hold the token."""
     assert TOKEN not in repr(Settings(token=TOKEN))
+
+
+def test_the_page_is_served_without_a_token_and_nothing_beside_it(guarded: TestClient) -> None:
+    """The page's own files are open; no path leads out of their folder."""
+    page = guarded.get("/")
+    assert page.status_code == 200
+    assert page.headers["content-type"].startswith("text/html")
+    assert "unsafe" not in page.headers["content-security-policy"]
+    named = re.findall(r'(?:src|href)="([^"#:]+\.[a-z]+)"', page.text)
+    assert named
+    for name in named:
+        assert guarded.get(f"/{name}").status_code == 200
+        assert guarded.head(f"/{name}").status_code == 200
+    assert guarded.post("/", json={}).status_code == 405
+    for path in ("/../settings.py", "/..%2fserver%2fsettings.py", "/static/index.html", "/x.js"):
+        assert guarded.get(path).status_code == 401
+        assert guarded.get(path, headers=bearer(TOKEN)).status_code == 404
