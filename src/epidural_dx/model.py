@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from os import PathLike
@@ -118,8 +119,10 @@ class Model:
         priors: Path,
         cause_mix: Mapping[str, float] | None,
         backend: str,
+        store_compiled: bool = True,
     ) -> None:
         self._compiled = compiled
+        self.store_compiled = store_compiled
         self._networks = networks
         self._priors = priors
         self._cause_mix = cause_mix
@@ -159,6 +162,16 @@ class Model:
     def scenario(self) -> str:
         """Name of the base rates."""
         return self._compiled.scenario
+
+    @property
+    def parents(self) -> Mapping[str, tuple[str, ...]]:
+        """The parents of every variable in the network."""
+        return self._compiled.parents
+
+    @property
+    def priors(self) -> Path:
+        """The folder of the figures."""
+        return self._priors
 
     @property
     def plan(self) -> Plan:
@@ -223,7 +236,8 @@ class Model:
             bank = store.read_stored(stored)
             if not isinstance(bank, Bank):
                 bank = self._draw(draws, seed, quasi_random)
-                store.write_stored(stored, bank)
+                if self.store_compiled:
+                    store.write_stored(stored, bank)
             self._banks[key] = bank
         return self._banks[key]
 
@@ -248,6 +262,13 @@ class Model:
     @cached_property
     def _unmixed_weights(self) -> Array:
         return _build(self._networks, self._priors, self.scenario, None)[0].weights
+
+    def apart(self) -> Model:
+        """Return this model with draws of its own, which are forgotten with it and never stored."""
+        twin = copy(self)
+        twin._banks = {}
+        twin.store_compiled = False
+        return twin
 
     def position(self, variable: str) -> int:
         """Position of a variable in the arrays.
@@ -298,6 +319,23 @@ class Model:
     def canonical_name(self, spelled: str) -> str | None:
         """Return the variable that a spelling stands for, or None."""
         return canonical_name(spelled, self.variables, self._compiled.aliases)
+
+    def other_names(self, name: str) -> list[str]:
+        """Other names under which a value means the same as under the variable's own name."""
+        return [
+            spelled
+            for spelled, alias in self._compiled.aliases.variables.items()
+            if alias.variable == name
+            and not alias.less_upper_limit
+            and alias.unit in (None, self.variables[name].unit)
+        ]
+
+    def units_of(self, name: str) -> list[str]:
+        """Units that numbers of a variable may have, one spelling of each, the usual one first."""
+        distinct: dict[tuple[str, float, float], str] = {}
+        for one in self._compiled.units.conversions(name):
+            distinct.setdefault((one.unit, one.factor, one.offset), one.text)
+        return list(distinct.values())
 
     def arrays(self, evidence: Evidence) -> dict[int, Array]:
         """Likelihood vectors by position."""
@@ -745,6 +783,7 @@ def load_model(
     cause_mix: Mapping[str, float] | None = None,
     *,
     backend: str = "auto",
+    store_compiled: bool = True,
 ) -> Model:
     """Load the packaged model, or one from your own files.
 
@@ -761,6 +800,9 @@ def load_model(
         Ages, conditions and drivers within each cause stay those of the scenario.
     backend : {"auto", "numpy", "numba"}
         ``auto`` takes numba when it is installed.
+    store_compiled : bool
+        Keep the compiled model and its draws in the user's cache. A server that takes any cause
+        mix from its clients must not fill the disk.
 
     Returns
     -------
@@ -792,5 +834,6 @@ def load_model(
     compiled = store.read_stored(stored)
     if not isinstance(compiled, CompiledModel):
         compiled = _compile(network_folder, prior_folder, scenario, mix, key)
-        store.write_stored(stored, compiled)
-    return Model(compiled, network_folder, prior_folder, mix, backend)
+        if store_compiled:
+            store.write_stored(stored, compiled)
+    return Model(compiled, network_folder, prior_folder, mix, backend, store_compiled)

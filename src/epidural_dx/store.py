@@ -21,7 +21,7 @@ _CHECKSUM = 32
 
 
 def data_folder(name: str, given: str | os.PathLike[str] | None) -> Path:
-    """Folder ``networks`` or ``priors``: the one given, the checkout's, or the wheel's.
+    """Folder ``networks``, ``priors`` or ``cases``: the one given, the checkout's, or the wheel's.
 
     Raises
     ------
@@ -38,6 +38,20 @@ def data_folder(name: str, given: str | os.PathLike[str] | None) -> Path:
         if folder.is_dir():
             return folder
     raise ModelError(f"the {name} folder does not exist", file=str(package / name))
+
+
+def cases_folder() -> Path | None:
+    """Folder of the published patients, or None where they are not installed."""
+    try:
+        return data_folder("cases", None)
+    except ModelError:
+        return None
+
+
+def published_patients() -> dict[str, Path]:
+    """Files of the published patients by name; none where they are not installed."""
+    folder = cases_folder()
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))} if folder else {}
 
 
 def digest(networks: Path, priors: Path, *extra: str) -> str:

@@ -344,6 +344,20 @@ def test_an_unexpected_finding_names_the_rare_cause_that_explains_it(model: edx.
     assert unexplained_findings(model, rest) == []
 
 
+def test_a_story_puts_bystanders_behind_the_mechanism(model: edx.Model) -> None:
+    """Coagulation drives a hematoma and stands beside a myeloma; marrow drives both."""
+    bleeding = {"platelets": "24 10^9/L", "fibrinogen": "very_low", "t1_signal": "hyper",
+                "known_leukemia": "present"}
+    hematoma = next(s for s in stories(model, bleeding, count=20) if s.cause == "hematoma")
+    assert hematoma.text.endswith("→ disseminated intravascular coagulation → epidural hematoma")
+    assert "leukemia in the marrow →" in hematoma.text
+    known = {"known_myeloma": "present", "antiplatelet_use": "present"}
+    first = next(s for s in stories(model, known, count=20)
+                 if s.states["hemostasis"] == "antiplatelet" and s.cause == "myeloma")
+    assert first.text.startswith("myeloma in the marrow → ")
+    assert first.text.endswith(", with platelet inhibition")
+
+
 def test_stories_tell_the_chain_to_the_mechanism(model: edx.Model) -> None:
     """In thalassemia the first story goes through the disease and ends in its mechanism."""
     first, *rest = stories(model, PATIENT)

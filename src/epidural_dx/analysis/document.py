@@ -250,4 +250,4 @@ def _svg(draw: Callable[[Figure], None], size: tuple[float, float]) -> str:
         out = io.StringIO()
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
     text = out.getvalue()
-    return text[text.index("<svg") :].strip()
+    return re.sub(r"\s+", " ", text[text.index("<svg") :]).strip()

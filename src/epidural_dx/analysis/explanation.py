@@ -39,6 +39,7 @@ from epidural_dx.analysis.wording import (
     cause_words,
     condition_words,
     driver_words,
+    listed,
     mechanism_words,
 )
 from epidural_dx.clinical.evidence import Evidence
@@ -699,7 +700,8 @@ class Story:
         Of all of them together, given the evidence.
     text : str
         The chain in words, such as ``melanoma in the marrow → disseminated intravascular
-        coagulation → hematoma``.
+        coagulation → epidural hematoma``; what does not lead to the mechanism follows it, such as
+        ``, with platelet inhibition``.
     """
 
     states: Mapping[str, str]
@@ -753,16 +755,54 @@ def stories(
             name: model.variables[name].states[place]
             for name, place in zip(conditions, places, strict=True)
         }
-        chain = [condition_words(n, s) for n, s in states.items()]
+        end = mechanisms[names[mechanism]]
+        drives = _conditions_behind(model, mechanism, conditions)
+        told = {n: words for n, s in states.items() if (words := condition_words(n, s))}
+        chain = [words for n, words in told.items() if n in drives]
+        beside = [words for n, words in told.items() if n not in drives]
         result.append(
             Story(
                 states={**states, "etiology": names[mechanism]},
-                cause=mechanisms[names[mechanism]].cause,
+                cause=end.cause,
                 probability=float(joint.flat[int(flat)]),
-                text=" → ".join([*filter(None, chain), _end(mechanisms[names[mechanism]], chain)]),
+                text=" → ".join([*chain, _end(end, chain)])
+                + (f", with {listed(beside)}" if beside else ""),
             )
         )
     return result
+
+
+def _conditions_behind(
+    model: Model, mechanism: int, conditions: Sequence[str]
+) -> frozenset[str]:
+    """Conditions that lead to a mechanism: its rate depends on them, or on what they bring about.
+
+    A function of other variables (``marrow_disease`` of the blood's and the tumour's part) also
+    counts where one of its arguments leads there.
+    """
+    names = list(model.variables)
+    parents = {f.child: f.variables[:-1] for f in model.plan.network.factors if f.child is not None}
+    reached = {
+        axis
+        for f in model.plan.network.factors
+        if f.child is None and len(f.variables) == 2 and np.ptp(f.table[mechanism]) > 0
+        for axis in f.variables[1:]
+        if model.variables[names[axis]].group != "patient"
+    }
+    waiting = list(reached)
+    while waiting:
+        above = [p for p in parents.get(waiting.pop(), ()) if p not in reached]
+        reached.update(above)
+        waiting += above
+    return frozenset(
+        name
+        for name in conditions
+        if (here := model.position(name)) in reached
+        or (
+            model.variables[name].kind in ("deterministic", "dominance")
+            and reached.intersection(parents.get(here, ()))
+        )
+    )
 
 
 def _end(mechanism: Mechanism, chain: Sequence[str]) -> str:

@@ -302,23 +302,46 @@ def _scores(
 
 
 def _calibration(document: Document, report: ValidationReport) -> None:
-    rows = report.calibration_rows("mix")
-    outside = [r for r in rows if r["inside"] is False]
     document.text(
-        "Stated probability of the leading cause against how often it was right (mix as prior; "
-        "bands: 95 %, Wilson).",
-        "In every bin the stated probability lies within the band of what was observed."
-        if not outside
-        else "Outside the band: "
-        + ", ".join(
-            f"{r['low']:.1f} to {r['high']:.1f} (stated {r['stated']:.2f}, observed "
-            f"{r['observed']:.2f})"
-            for r in outside
-        )
-        + ".",
+        "Stated probability of the leading cause against how often it was right (bands: 95 %, "
+        "Wilson)."
     )
+    for prior, words in (("mix", "Mix as prior"), ("base_rates", "Shipped base rates")):
+        rows = report.calibration_rows(prior)
+        outside = [r for r in rows if r["inside"] is False]
+        verdict = (
+            "in every bin the stated probability lies within the band of what was observed"
+            if not outside
+            else "outside the band: "
+            + ", ".join(
+                f"{r['low']:.1f} to {r['high']:.1f} (stated {r['stated']:.2f}, observed "
+                f"{r['observed']:.2f})"
+                for r in outside
+            )
+        )
+        _bins(document, rows, "patients", f"{words}: {verdict}.")
+    document.picture(
+        lambda figure: _draw_calibration(figure, report),
+        (9.0, 3.6),
+        "Calibration of the leading cause. Left: collection's mix as prior; right: shipped base "
+        "rates. Circles grow with the number of patients; lines are 95 % bands.",
+    )
+    every = report.calibration_rows("mix", every_cause=True)
+    document.text("The same over all pairs of patient and cause:")
+    _bins(
+        document,
+        every,
+        "pairs",
+        "Pairs of one patient depend on each other: these bands are too narrow.",
+    )
+
+
+def _bins(
+    document: Document, rows: Sequence[Mapping[str, Any]], counted: str, caption: str = ""
+) -> None:
+    """Add a calibration table."""
     document.table(
-        ("stated", "patients", "mean stated", "observed", "band"),
+        ("stated", counted, "mean stated", "observed", "band"),
         [
             (
                 f"{r['low']:.1f} to {r['high']:.1f}",
@@ -329,64 +352,33 @@ def _calibration(document: Document, report: ValidationReport) -> None:
             )
             for r in rows
         ],
-    )
-    document.picture(
-        lambda figure: _draw_calibration(figure, report),
-        (9.0, 3.6),
-        "Calibration of the leading cause. Left: collection's mix as prior; right: shipped base "
-        "rates. Circles grow with the number of patients; lines are 95 % bands.",
-    )
-    every = report.calibration_rows("mix", every_cause=True)
-    document.text("The same over all pairs of patient and cause:")
-    document.table(
-        ("stated", "pairs", "mean stated", "observed", "band"),
-        [
-            (
-                f"{r['low']:.1f} to {r['high']:.1f}",
-                str(r["n"]),
-                _or_dash(r["stated"]),
-                _or_dash(r["observed"]),
-                f"{r['lower']:.2f} to {r['upper']:.2f}" if r["n"] else "–",
-            )
-            for r in every
-        ],
-        "Pairs of one patient depend on each other: these bands are too narrow.",
+        caption,
     )
 
 
 def _breakdown(document: Document, report: ValidationReport) -> None:
     document.table(
-        ("true cause", "patients", "top 1", "top 3", "log score", "mean probability"),
+        ("true cause", "patients", *_BOTH, "mean probability"),
         [
-            (
-                plain(r["cause"]),
-                str(r["cases"]),
-                f"{r['top_1']:.2f}",
-                f"{r['top_3']:.2f}",
-                f"{r['log_score']:.2f}",
-                f"{r['probability']:.2f}",
+            (plain(r["cause"]), str(r["cases"]), *_both(r, other), _pair(r, other, "probability"))
+            for r, other in zip(
+                report.cause_rows("mix"), report.cause_rows("base_rates"), strict=True
             )
-            for r in report.cause_rows("mix")
         ],
-        "By cause, mix as prior.",
+        "By cause; mix as prior / shipped base rates.",
     )
-    stages = report.stage_rows("mix")
     document.table(
-        ("after", "patients", "top 1", "top 3", "log score"),
+        ("after", "patients", *_BOTH),
         [
-            (
-                plain(r["stage"]),
-                str(r["cases"]),
-                f"{r['top_1']:.2f}",
-                f"{r['top_3']:.2f}",
-                f"{r['log_score']:.2f}",
+            (plain(r["stage"]), str(r["cases"]), *_both(r, other))
+            for r, other in zip(
+                report.stage_rows("mix"), report.stage_rows("base_rates"), strict=True
             )
-            for r in stages
             if r["cases"] >= 3 or "stage" in r["stage"]
         ],
-        "By stage, each over the patients who have it (stages of one or two patients left out); "
-        "the decisive stage is shown but never scored (where a report tells it in free text only, "
-        "it adds no finding).",
+        "By stage, mix / base rates, each over the patients who have it (stages of one or two "
+        "patients left out); the decisive stage is shown but never scored (where a report tells "
+        "it in free text only, it adds no finding).",
     )
     wrong = [r for r in report.confusion_rows("mix") if r["final_cause"] != r["leading_cause"]]
     document.table(
@@ -407,6 +399,18 @@ def _breakdown(document: Document, report: ValidationReport) -> None:
         (6.4, 5.4),
         "True cause (rows) and leading cause (columns), number of patients, mix as prior.",
     )
+
+
+_BOTH = ("top 1", "top 3", "log score")
+
+
+def _both(mix: Mapping[str, Any], base: Mapping[str, Any]) -> tuple[str, ...]:
+    """Scores under both priors, one cell each."""
+    return tuple(_pair(mix, base, name) for name in ("top_1", "top_3", "log_score"))
+
+
+def _pair(mix: Mapping[str, Any], base: Mapping[str, Any], name: str) -> str:
+    return f"{mix[name]:.2f} / {base[name]:.2f}"
 
 
 def _first_diagnoses(document: Document, report: ValidationReport) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from epidural_dx.cli.inputs import cases_folder, open_model
+from epidural_dx.cli.inputs import open_model
 from epidural_dx.cli.output import (
     indented,
     make_console,
@@ -136,10 +136,10 @@ def _write_card(card: Path, *, as_json: bool, model_options: Mapping[str, Any]) 
 def _work_of_patients(model: Model) -> dict[str, int]:
     """Multiply-adds of the main job (about the cause) for every published patient."""
     from epidural_dx.clinical.case import read_case
+    from epidural_dx.store import published_patients
 
-    folder = cases_folder()
     counts = {}
-    for path in sorted(folder.glob("*.yaml")) if folder else ():
+    for name, path in published_patients().items():
         case = read_case(path)
         evidence = model.read_evidence(case.evidence(canonical=model.canonical_name).raw)
         observed = [
@@ -148,7 +148,7 @@ def _work_of_patients(model: Model) -> dict[str, int]:
             if np.count_nonzero(weights) == 1
         ]
         target = model.position("lesion_cause")
-        counts[path.stem] = model.plan.multiply_adds(target, observed=observed)
+        counts[name] = model.plan.multiply_adds(target, observed=observed)
     return counts
 
 

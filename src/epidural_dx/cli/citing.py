@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from epidural_dx.cli.output import indented, make_console, make_table, number, print_json, text
-from epidural_dx.errors import EvidenceError
+from epidural_dx.documents import sources as documents
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from epidural_dx.literature.rows import Source
     from epidural_dx.literature.topics import Catalog, Row, Topic
 
 
@@ -33,45 +32,22 @@ def run(
     EpiduralDxError
         A wrong prior file, or a topic, variable or cause that does not exist.
     """
-    from epidural_dx.clinical.spelling import nearest
     from epidural_dx.literature.topics import read_catalog
     from epidural_dx.store import data_folder
 
     data_folder("networks", networks)
     catalog = read_catalog(data_folder("priors", priors))
     if topic is not None:
-        if topic not in catalog.topics:
-            raise EvidenceError(
-                f"unknown topic {topic!r}",
-                allowed=catalog.topics,
-                nearest=nearest(topic, catalog.topics, 1),
-            )
-        _topic(catalog, catalog.topics[topic], as_json=as_json)
+        _topic(catalog, documents.known_topic(catalog, topic), as_json=as_json)
         return
-    for what, wanted, columns in (
-        ("variable", variable, ("variable", "model_variable")),
-        ("cause", cause, ("cause",)),
-    ):
-        known = {row[column] for row in catalog.rows for column in columns}
-        if wanted is not None and wanted not in known:
-            raise EvidenceError(
-                f"no row is on the {what} {wanted!r}", nearest=nearest(wanted, sorted(known), 1)
-            )
+    documents.check_subject(catalog, variable, cause)
     if not query and variable is None and cause is None:
         _overview(catalog, as_json=as_json)
         return
-    rows, sources = catalog.search(query, variable or "", cause or "")
     if as_json:
-        print_json(
-            {
-                "query": query,
-                "variable": variable,
-                "cause": cause,
-                "rows": [_plain(row, catalog) for row in rows],
-                "sources": [_plain_source(source) for source in sources],
-            }
-        )
+        print_json(documents.found(catalog, query, variable, cause))
         return
+    rows, sources = catalog.search(query, variable or "", cause or "")
     console = make_console()
     if not rows and not sources:
         console.print(text("No figure and no source matches.", "yellow"))
@@ -97,7 +73,7 @@ class _References:
         source_id = row["source_id"]
         if not source_id:
             return ""
-        self.labels.setdefault(source_id, _citation(row, self.catalog))
+        self.labels.setdefault(source_id, documents.citation(row, self.catalog))
         return f"[{self.numbers.setdefault(source_id, len(self.numbers) + 1)}]"
 
     def print(self, console: Console) -> None:
@@ -114,20 +90,7 @@ class _References:
 
 def _topic(catalog: Catalog, topic: Topic, *, as_json: bool) -> None:
     if as_json:
-        print_json(
-            {
-                "topic": topic.name,
-                "label": topic.label,
-                "parts": [
-                    {
-                        "label": part.label,
-                        "rows": [_plain(row, catalog) for row in part.rows],
-                        "tallies": [_plain_tally(row, catalog) for row in part.tallies],
-                    }
-                    for part in topic.parts
-                ],
-            }
-        )
+        print_json(documents.topic(catalog, topic))
         return
     console = make_console()
     console.print(text(topic.label, "bold"))
@@ -190,35 +153,22 @@ def _print_tallies(console: Console, rows: Sequence[Row], references: _Reference
 
 
 def _overview(catalog: Catalog, *, as_json: bool) -> None:
-    counts: dict[str, int] = {}
-    for row in catalog.rows:
-        counts[row["source_id"]] = counts.get(row["source_id"], 0) + 1
-    listed = sorted(catalog.sources.values(), key=lambda s: (-counts.get(s.id, 0), s.id))
+    listed = documents.overview(catalog)
     if as_json:
-        print_json(
-            {
-                "topics": {t.name: t.label for t in catalog.topics.values()},
-                "sources": [{**_plain_source(s), "rows": counts.get(s.id, 0)} for s in listed],
-            }
-        )
+        print_json(listed)
         return
+    sources = listed["sources"]
     console = make_console()
     table = make_table(
-        f"{len(catalog.rows):,} figures from {len(listed)} sources", "rows", "source", right=(0,)
+        f"{len(catalog.rows):,} figures from {len(sources)} sources", "rows", "source", right=(0,)
     )
-    for source in listed:
-        table.add_row(text(str(counts.get(source.id, 0))), text(source.citation or source.id))
+    for source in sources:
+        table.add_row(text(str(source["rows"])), text(source["citation"] or source["id"]))
     console.print(table)
     console.print()
     console.print(text("Topics (--topic NAME):", "bold"))
     for topic in catalog.topics.values():
         console.print(indented(text(f"{topic.name}: {topic.label}")))
-
-
-def _citation(row: Row, catalog: Catalog) -> str:
-    """Return the source in one line; what the row itself calls it where no more is known."""
-    source = catalog.sources.get(row["source_id"])
-    return (source.citation if source else "") or row.get("source", "") or row["source_id"]
 
 
 def _figure(row: Row) -> str:
@@ -257,24 +207,3 @@ def _value(row: Row) -> str:
     if row["low"] or row["high"]:
         result += f"\n{shown(row['low'])} to {shown(row['high'])}"
     return result.strip()
-
-
-def _plain(row: Row, catalog: Catalog) -> Mapping[str, Any]:
-    return {
-        **{k: v for k, v in row.items() if k not in ("k", "n", "point", "low", "high")},
-        **{k: float(row[k]) if row[k] else None for k in ("k", "n", "point", "low", "high")},
-        "citation": _citation(row, catalog) or None,
-    }
-
-
-def _plain_tally(row: Row, catalog: Catalog) -> Mapping[str, Any]:
-    numbers = ("printed_k", "printed_n", "recomputed_k", "recomputed_n", "difference")
-    return {
-        **{k: v for k, v in row.items() if k not in numbers},
-        **{k: int(row[k]) if row[k] else None for k in numbers},
-        "citation": _citation(row, catalog) or None,
-    }
-
-
-def _plain_source(source: Source) -> Mapping[str, Any]:
-    return {**source.__dict__, "citation": source.citation}

@@ -22,7 +22,8 @@ Case = Annotated[
     str,
     typer.Argument(
         metavar="CASE",
-        help="YAML or JSON file, - for standard input, or a published patient of cases/.",
+        help="YAML or JSON file (also a FHIR R4 Bundle), - for standard input, or a published "
+        "patient of cases/.",
     ),
 ]
 Set = Annotated[
@@ -95,6 +96,28 @@ def diagnose(
     no_intervals: Annotated[
         bool, typer.Option("--no-intervals", help="Leave out the 90% intervals (faster).")
     ] = False,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="text, json, or fhir (R4 Bundle: RiskAssessment, ServiceRequests, "
+            "GuidanceResponse).  [default: text]",
+        ),
+    ] = None,
+    as_of: Annotated[
+        str | None,
+        typer.Option(
+            "--as-of",
+            metavar="DATE",
+            help="For a FHIR Bundle: the day for the age and for what is recent.  "
+            "[default: the newest date in it]",
+        ),
+    ] = None,
+    snomed: Annotated[
+        bool,
+        typer.Option("--snomed", help="With --format fhir: SNOMED CT codes too (needs a licence)."),
+    ] = False,
     scenario: Scenario = None,
     cause_mix: Mix = None,
     json: Json = False,
@@ -111,7 +134,9 @@ def diagnose(
         all_stages=all_stages,
         with_tests=not no_tests,
         with_intervals=not no_intervals,
-        as_json=json,
+        form=diagnosing.form_of(format, as_json=json, all_stages=all_stages),
+        as_of=as_of,
+        snomed=snomed,
         model_options=_model(networks, priors, scenario, cause_mix),
     )
 
@@ -708,6 +733,84 @@ def export(
     from epidural_dx.cli import exporting
 
     exporting.run(format, out, form, model_options=_model(networks, priors, scenario, cause_mix))
+
+
+@app.command()
+def serve(
+    host: Annotated[
+        str,
+        typer.Option(
+            "--host",
+            metavar="ADDRESS",
+            help="Where to listen; anything but loopback needs a bearer token.",
+        ),
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", metavar="N", help="Port.")] = 8765,
+    workers: Annotated[
+        int, typer.Option("--workers", metavar="N", help="Processes, each with the model.")
+    ] = 1,
+    threads: Annotated[
+        int,
+        typer.Option("--threads", metavar="N", help="Questions at the same time, per process."),
+    ] = 2,
+    waiting: Annotated[
+        int,
+        typer.Option(
+            "--waiting", metavar="N", help="Questions that may wait; one more is refused (503)."
+        ),
+    ] = 128,
+    seconds: Annotated[
+        float, typer.Option("--seconds", metavar="S", help="Longest time for one question.")
+    ] = 120.0,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--token-file",
+            metavar="FILE",
+            help="File with the bearer token.  [default: the variable EPIDURAL_DX_TOKEN]",
+        ),
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-origin", metavar="ORIGIN", help="Web origin whose pages may ask. Repeatable."
+        ),
+    ] = None,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--allow-host", metavar="NAME", help="Further name of this server. Repeatable."
+        ),
+    ] = None,
+    remember: Annotated[
+        int, typer.Option("--remember", metavar="N", help="Answers kept in memory; 0 for none.")
+    ] = 512,
+    log_level: Annotated[
+        str, typer.Option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")
+    ] = "info",
+    scenario: Scenario = None,
+    networks: Networks = None,
+    priors: Priors = None,
+) -> None:
+    """Answer over HTTP, and show a page to try it."""
+    from epidural_dx.cli import serving
+
+    serving.run(
+        host=host,
+        port=port,
+        workers=workers,
+        threads=threads,
+        waiting=waiting,
+        seconds=seconds,
+        token_file=token_file,
+        origins=tuple(allow_origin or ()),
+        hosts=tuple(allow_host or ()),
+        remembered=remember,
+        log_level=log_level,
+        scenario=scenario,
+        networks=networks,
+        priors=priors,
+    )
 
 
 def _model(

@@ -17,8 +17,8 @@ from epidural_dx.cli.output import (
     waiting,
 )
 from epidural_dx.cli.showing import print_warnings, stage_line
-from epidural_dx.cli.spreading import model_document
-from epidural_dx.cli.varying import records
+from epidural_dx.documents.answers import identity
+from epidural_dx.documents.sensitivity import records
 from epidural_dx.errors import EvidenceError
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def robustness(
     if as_json:
         print_json(
             {
-                "model": model_document(model),
+                "model": identity(model),
                 "case": case.name,
                 "stage": last.name,
                 "leader": leader,
@@ -183,8 +183,8 @@ def diff(
     if as_json:
         print_json(
             {
-                "model": model_document(model),
-                "other": model_document(other),
+                "model": identity(model),
+                "other": identity(other),
                 "case": case.name,
                 "stage": last.name,
                 "causes": records(causes.reset_index(names="cause")),

@@ -50,6 +50,7 @@ def run(
         Bad input.
     """
     from epidural_dx.analysis.consultation import consult
+    from epidural_dx.documents.answers import explained
 
     if plot is not None:
         check_place(plot, ENDINGS)
@@ -62,18 +63,13 @@ def run(
     if plot is not None:
         draw(found, plot)
     if as_json:
+        document = explained(found)
         print_json(
             {
-                "model": {
-                    "name": model.name,
-                    "version": model.version,
-                    "digest": model.digest,
-                    "scenario": model.scenario,
-                },
+                "model": document.pop("model"),
                 "case": case.name,
                 "stage": last.name,
-                **found.as_dict(),
-                "warnings": [warning.as_dict() for warning in found.answer.warnings],
+                **document,
             }
         )
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from epidural_dx.cli.inputs import open_model
@@ -19,22 +19,11 @@ from epidural_dx.cli.output import (
 )
 from epidural_dx.cli.showing import amount, words
 from epidural_dx.clinical.display import pretty
-from epidural_dx.errors import EvidenceError
+from epidural_dx.documents import listings
 
 if TYPE_CHECKING:
     from epidural_dx.model import Model
     from epidural_dx.network.variable import Threshold, Variable
-
-
-def _known(name: str, what: str, names: Iterable[str]) -> str:
-    from epidural_dx.clinical.spelling import nearest
-
-    listed = list(names)
-    if name not in listed:
-        raise EvidenceError(
-            f"unknown {what} {name!r}", nearest=nearest(name, listed, 1), allowed=listed
-        )
-    return name
 
 
 # ---------------------------------------------------------------------------- variables
@@ -52,19 +41,15 @@ def variables(
     """
     model = open_model(**model_options)
     if name is not None:
-        found = model.canonical_name(name)
-        if found not in model.variables:
-            _known(name, "variable", model.variables)
-        assert found is not None
-        _variable(model, model.variables[found], as_json=as_json)
+        _variable(model, listings.known_variable(model, name), as_json=as_json)
         return
     groups = list(dict.fromkeys(v.group for v in model.variables.values()))
     if group is not None:
-        _known(group, "group", groups)
-    chosen = [v for v in model.variables.values() if group in (None, v.group)]
+        listings.known(group, "group", groups)
     if as_json:
-        print_json({"variables": [_plain_variable(model, v) for v in chosen]})
+        print_json(listings.variables(model, group))
         return
+    chosen = [v for v in model.variables.values() if group in (None, v.group)]
     console = make_console()
     for one in groups:
         members = [v for v in chosen if v.group == one]
@@ -83,49 +68,17 @@ def variables(
     console.print(text(f"{len(chosen)} variables; epidural-dx variables NAME shows one.", "dim"))
 
 
-def _revealed_by(model: Model, name: str) -> list[str]:
-    return [test for test, findings in model.tests.items() if name in findings]
-
-
-def _plain_variable(model: Model, v: Variable) -> dict[str, Any]:
-    return {
-        "name": v.name,
-        "label": v.label,
-        "group": v.group,
-        "states": list(v.states),
-        "unit": v.unit,
-        "latent": v.latent,
-        "parents": list(model._compiled.parents[v.name]),
-        "tests": _revealed_by(model, v.name),
-        "aliases": {spelling: list(states) for spelling, states in v.aliases.items()},
-        "thresholds": [
-            {
-                "state": t.state,
-                "low": None if t.low == float("-inf") else t.low,
-                "high": None if t.high == float("inf") else t.high,
-                "unit": t.unit,
-                "sex": t.sex,
-                "age_low": t.age_low,
-                "age_high": None if t.age_high == float("inf") else t.age_high,
-                "source_id": t.source_id,
-            }
-            for t in v.thresholds
-        ],
-        "base_rate": dict(zip(v.states, map(float, model.base_marginals[v.name]), strict=True)),
-    }
-
-
 def _variable(model: Model, v: Variable, *, as_json: bool) -> None:
     if as_json:
-        print_json(_plain_variable(model, v))
+        print_json(listings.variable(model, v))
         return
     console = make_console()
     console.print(text(f"{v.name}: {v.label}", "bold"))
     facts = [v.group, f"unit {pretty(v.unit)}" if v.unit and pretty(v.unit) else ""]
-    if model._compiled.parents[v.name]:
-        facts.append(f"depends on {', '.join(model._compiled.parents[v.name])}")
-    if _revealed_by(model, v.name):
-        facts.append(f"shown by {', '.join(_revealed_by(model, v.name))}")
+    if model.parents[v.name]:
+        facts.append(f"depends on {', '.join(model.parents[v.name])}")
+    if listings.revealed_by(model, v.name):
+        facts.append(f"shown by {', '.join(listings.revealed_by(model, v.name))}")
     elif v.latent:
         facts.append("not observed directly")
     console.print(text(" · ".join(fact for fact in facts if fact), "dim"))
@@ -188,32 +141,10 @@ def tests(name: str | None, *, as_json: bool, model_options: Mapping[str, Any]) 
     EpiduralDxError
         Unknown test, or a wrong file.
     """
-    from epidural_dx.decision.workup import check_decision_files
-    from epidural_dx.literature.rows import read_table
-    from epidural_dx.store import data_folder
-
-    model = open_model(**model_options)
-    check_decision_files(model)
-    path = data_folder("priors", model_options["priors"]) / "tests.csv"
-    details = {
-        row["test"]: row
-        for _, row in read_table(path, ["test", "label", "price_usd", "turnaround_hours"])
-    }
-    names = list(dict.fromkeys((*model.tests, *details)))
+    documents = listings.tests(open_model(**model_options))["tests"]
     if name is not None:
-        names = [_known(name, "test", names)]
-    documents = [
-        {
-            "test": test,
-            "findings": list(model.tests.get(test, ())),
-            **{
-                column: _cell(value)
-                for column, value in details.get(test, {}).items()
-                if column != "test"
-            },
-        }
-        for test in names
-    ]
+        listings.known(name, "test", [one["test"] for one in documents])
+        documents = [one for one in documents if one["test"] == name]
     if as_json:
         print_json({"tests": documents} if name is None else documents[0])
         return
@@ -257,13 +188,6 @@ def _test(console: Any, one: Mapping[str, Any]) -> None:
     console.print(indented(table))
 
 
-def _cell(value: str) -> Any:
-    try:
-        return float(value)
-    except ValueError:
-        return value
-
-
 def _risk(value: object) -> str:
     if not isinstance(value, int | float):
         return "–"
@@ -282,29 +206,9 @@ def causes(name: str | None, *, as_json: bool, model_options: Mapping[str, Any])
         Unknown cause or scenario, or a wrong file.
     """
     model = open_model(**model_options)
-    answer = model.diagnose({})
-    if name is not None:
-        _known(name, "cause", model.causes)
-    drivers: dict[str, list[tuple[str, str, float]]] = {cause: [] for cause in model.causes}
-    for mechanism, cause, driver, p in answer.ranked_etiology():
-        drivers[cause].append((mechanism, driver, p))
-    shares = [(c, p) for c, p in answer.ranked_causes() if name in (None, c)]
+    document = listings.causes(model, name)
     if as_json:
-        print_json(
-            {
-                "scenario": model.scenario,
-                "causes": [
-                    {
-                        "cause": cause,
-                        "base_rate": p,
-                        "mechanisms": [
-                            {"name": m, "driver": d, "base_rate": q} for m, d, q in drivers[cause]
-                        ],
-                    }
-                    for cause, p in shares
-                ],
-            }
-        )
+        print_json(document)
         return
     console = make_console()
     table = make_table(
@@ -316,14 +220,14 @@ def causes(name: str | None, *, as_json: bool, model_options: Mapping[str, Any])
         "",
         right=(1,),
     )
-    for cause, p in shares:
-        for i, (mechanism, _, q) in enumerate(drivers[cause]):
+    for one in document["causes"]:
+        for i, mechanism in enumerate(one["mechanisms"]):
             table.add_row(
-                text(cause if i == 0 else "", "bold"),
-                text(fine_percent(p) if i == 0 else ""),
-                text(bar(p, 16, console.encoding) if i == 0 else "", "cyan"),
-                text(mechanism, "" if i == 0 else "dim"),
-                text(fine_percent(q), "dim"),
+                text(one["cause"] if i == 0 else "", "bold"),
+                text(fine_percent(one["base_rate"]) if i == 0 else ""),
+                text(bar(one["base_rate"], 16, console.encoding) if i == 0 else "", "cyan"),
+                text(mechanism["name"], "" if i == 0 else "dim"),
+                text(fine_percent(mechanism["base_rate"]), "dim"),
             )
     table.columns[4].justify = "right"
     for column in (0, 3, 4):

@@ -56,6 +56,7 @@ def run(
     """
     from epidural_dx.clinical.spelling import nearest
     from epidural_dx.decision.plan import AIMS
+    from epidural_dx.documents.answers import planned
     from epidural_dx.errors import EvidenceError
 
     if by not in AIMS:
@@ -77,20 +78,14 @@ def run(
     if plot is not None:
         draw(plan, plot)
     if as_json:
+        document = planned(answer, plan, stopping)
         print_json(
             {
-                "model": {
-                    "name": model.name,
-                    "version": model.version,
-                    "digest": model.digest,
-                    "scenario": model.scenario,
-                },
+                "model": document.pop("model"),
                 "case": case.name,
                 "stage": last.name,
-                **plan.as_dict(),
-                "stopping": stopping.as_dict(),
+                **document,
                 "file": None if plot is None else str(plot),
-                "warnings": [warning.as_dict() for warning in answer.warnings],
             }
         )
         return

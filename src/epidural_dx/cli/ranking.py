@@ -10,6 +10,7 @@ from epidural_dx.cli.inputs import open_case, open_model, stage_evidence, with_c
 from epidural_dx.cli.output import indented, make_console, print_json, text, waiting
 from epidural_dx.cli.showing import print_tests, print_warnings, stage_line
 from epidural_dx.cli.writing import PICTURES, check_place
+from epidural_dx.documents import answers
 from epidural_dx.errors import EvidenceError
 
 #: Tests that tell less than this are only named.
@@ -40,8 +41,7 @@ def run(
     """
     from epidural_dx.cli import planning
     from epidural_dx.clinical.spelling import nearest
-    from epidural_dx.decision.ranking import ORDERS, rank_tests
-    from epidural_dx.model import DEFAULT_TARGET
+    from epidural_dx.decision.ranking import ORDERS
 
     by = by.replace("-", "_")
     if by not in ORDERS:
@@ -54,7 +54,7 @@ def run(
     case = open_case(name)
     model = open_model(**with_case_scenario(model_options, case))
     last = stage_evidence(model, case, settings, stage)[-1]
-    targets = tuple(_variable(model, t) for t in target) or DEFAULT_TARGET
+    targets = answers.target_variables(model, target, "--target")
     answer = model.diagnose(last.evidence, where=case.where(last.name) if last.name else None)
     options: dict[str, Any] = {
         "exclude": exclude,
@@ -62,9 +62,8 @@ def run(
         "hours_since_onset": hours_since_onset,
     }
     with waiting("Ranking the tests"):
-        ranked = [
-            test.as_dict() for test in rank_tests(model, last.evidence, targets, by, **options)
-        ]
+        document = answers.next_tests(model, last.evidence, targets, by, **options)
+    ranked = document["next_tests"]
     planned = None
     if with_plan:
         aim = "value" if by == "value" else "information"
@@ -74,23 +73,15 @@ def run(
     if as_json:
         print_json(
             {
-                "model": {
-                    "name": model.name,
-                    "version": model.version,
-                    "digest": model.digest,
-                    "scenario": model.scenario,
-                },
+                "model": document.pop("model"),
                 "case": case.name,
                 "stage": last.name,
-                "target": list(targets),
-                "by": by,
-                "next_tests": ranked,
+                **document,
                 **(
                     {"plan": {**planned[0].as_dict(), "stopping": planned[1].as_dict()}}
                     if planned
                     else {}
                 ),
-                "warnings": [warning.as_dict() for warning in answer.warnings],
             }
         )
         return
@@ -122,14 +113,3 @@ def run(
         if plot is not None:
             console.print(text(f"{plot}: the plan as a picture"))
     print_warnings(console, answer)
-
-
-def _variable(model: Any, spelled: str) -> str:
-    from epidural_dx.clinical.spelling import nearest
-
-    name = model.canonical_name(spelled)
-    if name is None:
-        raise EvidenceError(
-            f"--target {spelled!r} is no variable", nearest=nearest(spelled, model.variables, 1)
-        )
-    return str(name)

@@ -21,10 +21,10 @@ from epidural_dx.cli.output import (
 )
 from epidural_dx.cli.showing import print_warnings, stage_line
 from epidural_dx.cli.writing import check_place, written_whole
+from epidural_dx.documents.uncertainty import uncertainty
 from epidural_dx.errors import EvidenceError
 
 if TYPE_CHECKING:
-    import pandas as pd
     from rich.console import Console
 
     from epidural_dx.clinical.evidence import Evidence
@@ -38,8 +38,6 @@ CHAINS = (4, 3, 2, 1)
 SMALL = 0.005
 #: Formats of the file of draws.
 ENDINGS = (".nc", ".csv")
-#: Tests whose rank is looked at.
-RANKED = 5
 
 
 def run(
@@ -63,8 +61,6 @@ def run(
     EpiduralDxError
         Bad input, draws or a seed outside their range, or a file that cannot be written.
     """
-    from epidural_dx.analysis.uncertainty import decision_table, decision_values, posterior_draws
-
     check_draws(draws, seed, 2)
     if as_json and as_csv:
         raise EvidenceError("--json and --csv exclude each other")
@@ -75,33 +71,21 @@ def run(
     model = open_model(**with_case_scenario(model_options, case), backend=backend)
     last = stage_evidence(model, case, settings, stage)[-1]
     answer = model.diagnose(last.evidence, where=case.where(last.name) if last.name else None)
-    with waiting(f"Drawing every figure {draws} times (once for every change of the files)"):
-        of_causes, of_mechanisms = (
-            posterior_draws(
-                model, last.evidence, v, draws=draws, seed=seed, quasi_random=quasi_random
-            )
-            for v in ("lesion_cause", "etiology")
-        )
-    causes = _summary("cause", model.causes, dict(answer.ranked_causes()), of_causes)
-    mechanisms = _summary(
-        "name",
-        [m.name for m in model.mechanisms],
-        {n: p for n, _, _, p in answer.ranked_etiology()},
-        of_mechanisms,
+    document = uncertainty(
+        model,
+        last.evidence,
+        draws=draws,
+        seed=seed,
+        quasi_random=quasi_random,
+        tests=with_tests,
+        say=waiting,
     )
-    choices = decision_values(
-        model, last.evidence, draws=draws, seed=seed, quasi_random=quasi_random
-    )
-    decision = _rows(decision_table(choices))
-    tests = None
-    if with_tests:
-        with waiting("Ranking the tests under the draws (up to a minute)"):
-            tests = _test_ranks(model, last.evidence, seed)
+    causes, decision, tests = (document[part] for part in ("causes", "decision", "tests"))
     if out is not None:
         with waiting(f"Writing {out}"):
             names = [row["test"] for row in tests or ()]
-            options = {"draws": draws, "seed": seed, "quasi_random": quasi_random, "tests": names}
-            _write(out, model, last.evidence, of_causes, of_mechanisms, options)
+            options = {"draws": draws, "seed": seed, "quasi_random": quasi_random}
+            _write(out, model, last.evidence, options, names)
     if as_csv:
         import pandas as pd
 
@@ -110,18 +94,11 @@ def run(
     if as_json:
         print_json(
             {
-                "model": model_document(model),
+                "model": document.pop("model"),
                 "case": case.name,
                 "stage": last.name,
-                "draws": len(of_causes),
-                "seed": seed,
-                "quasi_random": quasi_random,
-                "causes": causes,
-                "etiology": mechanisms,
-                "decision": decision,
-                "tests": tests,
+                **document,
                 "file": None if out is None else str(out),
-                "warnings": [warning.as_dict() for warning in answer.warnings],
             }
         )
         return
@@ -129,24 +106,14 @@ def run(
     console.print(text(str(case.about.get("title") or case.name), "bold"))
     console.print(stage_line(last))
     console.print()
-    _print_causes(console, causes, len(of_causes))
+    _print_causes(console, causes, document["draws"])
     _print_decision(console, decision)
     if tests is not None:
         _print_tests(console, tests)
     if out is not None:
-        console.print(text(f"{out}: {len(of_causes):,} draws of causes and mechanisms"))
+        console.print(text(f"{out}: {document['draws']:,} draws of causes and mechanisms"))
         console.print()
     print_warnings(console, answer)
-
-
-def model_document(model: Model) -> dict[str, Any]:
-    """Say which model answered, for JSON."""
-    return {
-        "name": model.name,
-        "version": model.version,
-        "digest": model.digest,
-        "scenario": model.scenario,
-    }
 
 
 def check_draws(draws: int, seed: int, fewest: int) -> None:
@@ -163,70 +130,34 @@ def check_draws(draws: int, seed: int, fewest: int) -> None:
         raise EvidenceError(f"--seed must be 0 or more, got {seed}", value=seed)
 
 
-def _summary(
-    label: str, names: Sequence[str], now: Mapping[str, float], draws: Any
-) -> list[dict[str, Any]]:
-    """Return one row per name, the largest mean first."""
-    from epidural_dx.analysis.uncertainty import interval
-
-    lower, upper = interval(draws)
-    mean, sd = draws.mean(axis=0), draws.std(axis=0, ddof=1)
-    leads = np.bincount(draws.argmax(axis=1), minlength=len(names)) / len(draws)
-    return [
-        {
-            label: names[i],
-            "probability": now[names[i]],
-            "mean": float(mean[i]),
-            "sd": float(sd[i]),
-            "lower": float(lower[i]),
-            "upper": float(upper[i]),
-            "leads": float(leads[i]),
-        }
-        for i in np.argsort(-mean, kind="stable")
-    ]
-
-
-def _test_ranks(model: Model, evidence: Evidence, seed: int) -> list[dict[str, Any]]:
-    """Return how often each of the most telling tests is the first, best first."""
-    from epidural_dx.analysis.uncertainty import ranking_draws, ranking_table
-    from epidural_dx.decision.ranking import rank_tests
-
-    names = [t.test for t in rank_tests(model, evidence, "lesion_cause")[:RANKED]]
-    if not names:
-        return []
-    return _rows(ranking_table(ranking_draws(model, evidence, names, seed=seed)))
-
-
-def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(k): v for k, v in row.items()} for row in frame.to_dict(orient="records")]
-
-
 def _write(
     out: Path,
     model: Model,
     evidence: Evidence,
-    of_causes: Any,
-    of_mechanisms: Any,
     options: Mapping[str, Any],
+    tests: Sequence[str],
 ) -> None:
     """Write the draws: causes and mechanisms, for arviz also tests and actions."""
-    if out.suffix.lower() == ".nc":
-        from epidural_dx.analysis.uncertainty import to_datatree
+    from epidural_dx.analysis.uncertainty import posterior_draws, to_datatree
 
+    if out.suffix.lower() == ".nc":
         chains = next(c for c in CHAINS if options["draws"] % c == 0)
-        tree: Any = to_datatree(model, evidence, chains=chains, decision="treatment", **options)
+        tree: Any = to_datatree(
+            model, evidence, chains=chains, decision="treatment", tests=tests, **options
+        )
         with written_whole(out) as temporary:
             tree.to_netcdf(str(temporary), engine="h5netcdf")
         return
     import pandas as pd
 
+    parts = [posterior_draws(model, evidence, v, **options) for v in ("lesion_cause", "etiology")]
     frame = pd.DataFrame(
-        np.concatenate([of_causes, of_mechanisms], axis=1),
+        np.concatenate(parts, axis=1),
         columns=[
             *(f"cause.{c}" for c in model.causes),
             *(f"etiology.{m.name}" for m in model.mechanisms),
         ],
-        index=pd.RangeIndex(len(of_causes), name="draw"),
+        index=pd.RangeIndex(len(parts[0]), name="draw"),
     )
     with written_whole(out) as temporary:
         frame.to_csv(temporary, encoding="utf-8")

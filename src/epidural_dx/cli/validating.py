@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from epidural_dx.cli.inputs import cases_folder, open_model, read_cause_mix
+from epidural_dx.cli.inputs import open_model, read_cause_mix
 from epidural_dx.cli.output import make_console, print_json, waiting
 from epidural_dx.cli.writing import written_whole
 from epidural_dx.errors import CaseError, EvidenceError
+from epidural_dx.store import cases_folder
 
 
 def run(

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from epidural_dx.cli.inputs import open_case, open_model, stage_evidence, with_case_scenario
 from epidural_dx.cli.output import (
@@ -23,32 +19,20 @@ from epidural_dx.cli.output import (
     waiting,
 )
 from epidural_dx.cli.showing import print_warnings, stage_line
-from epidural_dx.cli.spreading import check_draws, model_document
+from epidural_dx.cli.spreading import check_draws
 from epidural_dx.cli.writing import check_place, written_whole
+from epidural_dx.documents.sensitivity import GRID, MOST_SHARES, Found, check_alone, sensitivity
 from epidural_dx.errors import EvidenceError
 
 if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.axes import Axes
     from rich.console import Console
-
-    from epidural_dx.analysis.parameters import Parameter
-    from epidural_dx.analysis.sensitivity import OneWay
-    from epidural_dx.clinical.evidence import Evidence
-    from epidural_dx.model import Model
 
 #: Formats of the drawing.
 ENDINGS = (".png", ".svg", ".pdf")
 #: Rows of the tornado: by default, and at most.
 ROWS, MOST_ROWS = 10, 50
-#: Values of one parameter that are shown, and of each of two.
-POINTS, GRID = 9, 7
-#: Values of each of two on a drawing.
-PLOT_GRID = 21
-#: Findings and shares that people are shown.
-MOST_FINDINGS, MOST_SHARES = 6, 8
-#: Groups or sources that total indices are drawn for.
-TOTALS = 5
+#: Findings that people are shown.
+MOST_FINDINGS = 6
 #: Results of a finding that are less likely than this, given the rest, overturn nothing in earnest.
 BELIEVABLE = 0.01
 
@@ -79,46 +63,39 @@ def run(
     EpiduralDxError
         Bad input, options that exclude each other, or a file that cannot be written.
     """
-    from epidural_dx.clinical.spelling import nearest
-
     _check_options(parameter, pair, by, ranking, total, top, draws, seed, plot, as_json, as_csv)
     case = open_case(name)
     model = open_model(**with_case_scenario(model_options, case))
-    if cause is not None and cause not in model.causes:
-        raise EvidenceError(
-            f"--cause {cause!r} is unknown",
-            allowed=model.causes,
-            nearest=nearest(cause, model.causes, 1),
-        )
     last = stage_evidence(model, case, settings, stage)[-1]
     answer = model.diagnose(last.evidence, where=case.where(last.name) if last.name else None)
-    of = cause or answer.ranked_causes()[0][0]
-    if parameter is not None:
-        found = _one(model, last.evidence, of, _known(model, "--parameter", parameter))
-    elif pair is not None:
-        first, second = (_known(model, "--two-way", p) for p in pair)
-        found = _two(model, last.evidence, of, first, second)
-    elif ranking:
-        found = _ranking(model, last.evidence, by or "source", draws, seed)
-    else:
+    found = sensitivity(
+        model,
+        last.evidence,
+        parameter=parameter,
+        pair=pair,
+        by=by,
+        ranking=ranking,
+        total=total,
+        cause=cause,
+        top=top,
+        draws=draws,
+        seed=seed,
+        prefix="--",
         # CSV and drawings are of one table: the bars, or with --by the shares
-        only = None if not as_csv else ("tornado" if by is None else "shares")
-        found = _overview(model, last.evidence, of, by, total, top, draws, seed, only=only)
+        only=None if not as_csv else ("tornado" if by is None else "shares"),
+        say=waiting,
+    )
     if plot is not None:
         _draw(plot, found)
     if as_csv:
         print(found.frame.to_csv(index=False), end="")
         return
     document = {
-        "model": model_document(model),
+        "model": found.document.pop("model"),
         "case": case.name,
         "stage": last.name,
-        "cause": of,
-        "probability": dict(answer.ranked_causes())[of],
-        "leader": answer.ranked_causes()[0][0],
         **found.document,
         "file": None if plot is None else str(plot),
-        "warnings": [warning.as_dict() for warning in answer.warnings],
     }
     if as_json:
         print_json(document)
@@ -143,17 +120,6 @@ def run(
     print_warnings(console, answer)
 
 
-@dataclass(frozen=True)
-class _Found:
-    """What one way of asking gives: for JSON, for CSV, and as a drawing."""
-
-    document: dict[str, Any]
-    frame: pd.DataFrame
-    what: str
-    draw: Callable[[Axes], object]
-    inches: tuple[float, float]
-
-
 def _check_options(
     parameter: str | None,
     pair: tuple[str, str] | None,
@@ -171,15 +137,7 @@ def _check_options(
     from epidural_dx.analysis.parameters import LEVELS
     from epidural_dx.clinical.spelling import nearest
 
-    single = {"--parameter": parameter is not None, "--two-way": pair is not None}
-    shares = {"--by": by is not None, "--ranking": ranking, "--total": total}
-    chosen = [option for option, given in single.items() if given]
-    if chosen:
-        chosen += [option for option, given in shares.items() if given]
-    elif ranking and total:
-        chosen = ["--ranking", "--total"]
-    if len(chosen) > 1:
-        raise EvidenceError(f"{' and '.join(chosen)} ask for different tables: give one of them")
+    check_alone(parameter, pair, by, ranking, total, "--")
     if as_json and as_csv:
         raise EvidenceError("--json and --csv exclude each other")
     if by is not None and by not in LEVELS:
@@ -193,240 +151,7 @@ def _check_options(
         check_place(plot, ENDINGS)
 
 
-def _known(model: Model, option: str, wanted: str) -> Parameter:
-    """Return the parameter of that name.
-
-    Raises
-    ------
-    EvidenceError
-        There is none; names those that are near or hold the words.
-    """
-    from epidural_dx.analysis.parameters import find_parameter, parameters_of
-
-    with waiting("Building the tables"):
-        parameters = parameters_of(model)
-    try:
-        return parameters[find_parameter(parameters, wanted)]
-    except EvidenceError as error:
-        close = error.nearest or [p.name for p in parameters if wanted and wanted in p.name][:2]
-        hint = "" if close else "; sensitivity without it lists the names that matter"
-        raise EvidenceError(
-            f"{option} {wanted!r} is no figure of the model{hint}", nearest=close
-        ) from None
-
-
-def _functions(model: Model, evidence: Evidence) -> OneWay:
-    from epidural_dx.analysis.sensitivity import one_way
-
-    with waiting("Differentiating the answer (longer once for every change of the files)"):
-        return one_way(model, evidence)
-
-
-# ------------------------------------------------------------------------------- numbers
-
-
-def _overview(
-    model: Model,
-    evidence: Evidence,
-    cause: str,
-    by: str | None,
-    total: bool,
-    top: int,
-    draws: int,
-    seed: int,
-    *,
-    only: str | None,
-) -> _Found:
-    """Return the tornado, the findings and the shares, or `only` one of the tables for CSV."""
-    from epidural_dx.analysis.attribution import attribute
-    from epidural_dx.analysis.plots import plot_shares, plot_tornado
-    from epidural_dx.analysis.sensitivity import evidence_sensitivity, tornado
-
-    functions = _functions(model, evidence)
-    document: dict[str, Any] = {}
-    bars = shares = None
-    if only != "shares":
-        with waiting("Moving the figures"):
-            bars = tornado(model, evidence, cause, top=top, functions=functions)
-            kinds = {p.name: p.kind for p in functions.parameters}
-            below, above = _overturning(functions, list(bars["parameter"]))
-            bars["overturned_below"], bars["overturned_above"] = below, above
-            bars.insert(1, "kind", [kinds[name] for name in bars["parameter"]])
-        document["tornado"] = records(bars)
-    if only is None:
-        with waiting("Exchanging the findings"):
-            document["findings"] = records(evidence_sensitivity(model, evidence, cause))
-    if only != "tornado":
-        level = by or "source"
-        with waiting(f"Drawing every figure {draws} times (once for every change of the files)"):
-            shares = attribute(
-                model, evidence, cause, by=level, draws=draws, seed=seed, functions=functions
-            )
-        if total:
-            with waiting("Drawing anew for the total indices"):
-                shares = _with_totals(model, evidence, cause, level, seed, shares)
-        document["shares"] = _shares_document(shares, level, draws)
-    if shares is not None and (by is not None or bars is None):
-        return _shares_found(document, shares, plot_shares)
-    assert bars is not None
-    height = 0.42 * len(bars) + 1.3
-    return _Found(document, bars, "the bars", partial(plot_tornado, bars), (11, height))
-
-
-def _shares_found(document: dict[str, Any], shares: pd.DataFrame, draw: Any) -> _Found:
-    return _Found(document, shares, "the shares", partial(draw, shares, top=MOST_SHARES), (9, 4.5))
-
-
-def _shares_document(shares: pd.DataFrame, by: str, draws: int) -> dict[str, Any]:
-    return {
-        "by": by,
-        "draws": draws,
-        "sd": float(shares.attrs["sd"]),
-        "explained": float(shares.attrs["explained"]),
-        "rows": records(shares),
-    }
-
-
-def _with_totals(
-    model: Model, evidence: Evidence, cause: str, by: str, seed: int, shares: pd.DataFrame
-) -> pd.DataFrame:
-    """Add the total indices of the largest shares; the others have none."""
-    from epidural_dx.analysis.attribution import total_indices
-
-    names = list(shares["name"].head(TOTALS))
-    totals = total_indices(model, evidence, names, cause, by=by, seed=seed).set_index("name")
-    attrs = shares.attrs
-    for column in ("total", "total_error"):
-        shares[column] = shares["name"].map(totals[column])
-    shares.attrs = attrs
-    return shares
-
-
-def _ranking(model: Model, evidence: Evidence, by: str, draws: int, seed: int) -> _Found:
-    """Return what the order of the two most telling tests hangs on."""
-    from epidural_dx.analysis.attribution import attribute_ranking
-    from epidural_dx.analysis.plots import plot_shares
-
-    with waiting("Ranking the tests under the draws (up to a minute)"):
-        shares = attribute_ranking(model, evidence, by=by, draws=draws, seed=seed)
-    document = {
-        "ranking": {
-            "tests": list(shares.attrs["tests"]),
-            "first": shares.attrs["first"],
-            "margin_bits": shares.attrs["mean"],
-            "sd_bits": shares.attrs["sd"],
-        },
-        "shares": _shares_document(shares, by, draws),
-    }
-    return _shares_found(document, shares, plot_shares)
-
-
-def _overturning(functions: OneWay, names: Sequence[str]) -> tuple[list[float], list[float]]:
-    """Values below and above which another cause leads, NaN for none."""
-    position = {p.name: i for i, p in enumerate(functions.parameters)}
-    deviation = functions.admissible_deviation()
-    below, above = [], []
-    for name in names:
-        i = position[name]
-        if functions.response.linear[i]:
-            x = functions.parameters[i].value
-            low, high = x - deviation[i, 0], x + deviation[i, 1]
-        else:
-            low, high = functions.overturning(name)
-        below.append(float(low) if np.isfinite(low) else float("nan"))
-        above.append(float(high) if np.isfinite(high) else float("nan"))
-    return below, above
-
-
-def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows as plain data; what is no number becomes null."""
-    return [
-        {str(key): _plain(value) for key, value in row.items()}
-        for row in frame.to_dict(orient="records")
-    ]
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not np.isfinite(value) else value
-
-
-def _one(model: Model, evidence: Evidence, cause: str, parameter: Parameter) -> _Found:
-    """Return everything about one figure."""
-    import pandas as pd
-
-    from epidural_dx.analysis.parameters import source_shares
-    from epidural_dx.analysis.plots import plot_curve
-
-    functions = _functions(model, evidence)
-    i = [p.name for p in functions.parameters].index(parameter.name)
-    response = functions.response
-    low, high = float(response.low[i]), float(response.high[i])
-    points = np.unique([*np.linspace(low, high, POINTS), parameter.value])
-    with waiting("Moving the figure"):
-        curve = functions.curve(parameter.name, points)
-        below, above = _overturning(functions, [parameter.name])
-    h = functions.state(cause)
-    frame = pd.DataFrame(
-        {
-            "value": points,
-            "probability": curve[:, h],
-            "leader": [functions.states[k] for k in curve.argmax(axis=1)],
-        }
-    )
-    sources = model.literature.sources
-    document = {
-        "parameter": {
-            "name": parameter.name,
-            "kind": parameter.kind,
-            "grade": parameter.grade,
-            "value": parameter.value,
-            "low": low,
-            "high": high,
-            "overturned_below": _plain(below[0]),
-            "overturned_above": _plain(above[0]),
-            "sources": [
-                {
-                    "source": source,
-                    "share": share,
-                    "citation": sources[source].citation if source in sources else "",
-                }
-                for source, share in sorted(
-                    source_shares(model, [parameter])[0].items(), key=lambda item: -item[1]
-                )
-            ],
-        },
-        "curve": records(frame),
-    }
-    draw = partial(plot_curve, functions, parameter.name)
-    return _Found(document, frame, "the curve", draw, (8, 4.5))
-
-
-def _two(
-    model: Model, evidence: Evidence, cause: str, first: Parameter, second: Parameter
-) -> _Found:
-    """Return the probability over a grid of two figures."""
-    from epidural_dx.analysis.plots import plot_two_way
-    from epidural_dx.analysis.sensitivity import two_way
-
-    with waiting("Moving both figures"):
-        frame = two_way(model, evidence, first.name, second.name, hypothesis=cause, points=GRID)
-    document = {
-        "first": {"name": first.name, "kind": first.kind, "value": first.value},
-        "second": {"name": second.name, "kind": second.kind, "value": second.value},
-        "grid": records(frame),
-    }
-
-    def draw(ax: Axes) -> None:
-        """Draw on a finer grid than people are shown, for smooth lines."""
-        fine = two_way(model, evidence, first.name, second.name, hypothesis=cause, points=PLOT_GRID)
-        plot_two_way(fine, ax)
-
-    return _Found(document, frame, "the grid", draw, (8, 5))
-
-
-def _draw(out: Path, found: _Found) -> None:
+def _draw(out: Path, found: Found) -> None:
     """Write a drawing, the same bytes for the same table."""
     import matplotlib
     from matplotlib.figure import Figure

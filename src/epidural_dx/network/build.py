@@ -529,25 +529,33 @@ class TableBuilder:
 
     def _make_prevalence(self, node: Node) -> Array:
         ages = self.states("age_group")
-        columns = np.stack([self._prevalence_column(node, age) for age in ages], axis=-2)
         if "sex" not in node.parents:
+            columns = np.stack([self._prevalence_column(node, age) for age in ages], axis=-2)
             return columns if node.parents else columns[..., 0, :]
         spec = node.table
         by_sex = dict(spec.get("by_sex", {}))
         if "only" in spec:
             by_sex.update({s: spec["only"]["sex"] for s in node.states[1:]})
-        sexes = self.states("sex")
-        table = np.empty((*columns.shape[:-1], len(sexes), len(node.states)))
-        for j, sex in enumerate(sexes):
-            for k, s in enumerate(node.states[1:], start=1):
-                # elicited over both sexes: doubled in the one that has it, a trace in the other
-                factor = 1.0 if s not in by_sex else 2.0 if by_sex[s] == sex else 0.01
-                table[..., j, k] = columns[..., k] * factor
-            table[..., j, 0] = 1 - table[..., j, 1:].sum(-1)
-        return table
+        by_age = []
+        for age in ages:
+            # elicited over both sexes: doubled in the one that has it, a trace in the other
+            columns_of_age = [
+                self._prevalence_column(
+                    node, age, {s: 2.0 if own == sex else 0.01 for s, own in by_sex.items()}
+                )
+                for sex in self.states("sex")
+            ]
+            by_age.append(np.stack(columns_of_age, axis=-2))
+        return np.stack(by_age, axis=-3)
 
-    def _prevalence_column(self, node: Node, age: str) -> Array:
-        """Distribution of a condition at one age, shape (*lead, states)."""
+    def _prevalence_column(
+        self, node: Node, age: str, factors: Mapping[str, float] | None = None
+    ) -> Array:
+        """Distribution of a condition at one age, shape (*lead, states).
+
+        ``factors`` multiply the shares of some states before the setting multiplies odds, so that
+        what is common in a setting and bound to a sex stays a probability.
+        """
         spec = node.table
         contexts = spec.get("contexts", {})
         prevalence = self.parameters.prevalence
@@ -570,6 +578,8 @@ class TableBuilder:
             source = spec.get("from", node.name)
             for s in node.states[1:]:
                 share[s] = prevalence(source, s, age, contexts)
+        for s, factor in (factors or {}).items():
+            share[s] = share[s] * factor
         odds = self.parameters.scenario.odds.get("cancer", 1.0)
         weight = {s: v * (odds if s in spec.get("cancer", ()) else 1.0) for s, v in share.items()}
         for s, (involved, spared) in spec.get("marrow", {}).items():

@@ -1,0 +1,1 @@
+"""What the faces answer, as plain data: the command line's ``--json`` and the server's bodies."""

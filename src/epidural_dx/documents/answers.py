@@ -1,0 +1,205 @@
+"""One JSON document per question about a patient; the same for every face."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from epidural_dx.clinical.spelling import nearest
+from epidural_dx.errors import EvidenceError
+
+if TYPE_CHECKING:
+    from epidural_dx.analysis.consultation import Consultation
+    from epidural_dx.answer import Answer
+    from epidural_dx.clinical.evidence import Evidence
+    from epidural_dx.decision.plan import Plan
+    from epidural_dx.decision.stopping import Stopping
+    from epidural_dx.model import Model
+
+
+def identity(model: Model) -> dict[str, str]:
+    """Say which model answered: name, version, digest of networks and priors, base rates."""
+    return {
+        "name": model.name,
+        "version": model.version,
+        "digest": model.digest,
+        "scenario": model.scenario,
+    }
+
+
+def target_variables(
+    model: Model, spelled: Sequence[str], option: str = "target"
+) -> tuple[str, ...]:
+    """Return the variables that tests should tell about, by default etiology and marrow.
+
+    Parameters
+    ----------
+    model : Model
+    spelled : sequence of str
+        Names or their aliases.
+    option : str
+        What the face calls the option, for the error.
+
+    Raises
+    ------
+    EvidenceError
+        A name that is no variable.
+    """
+    from epidural_dx.model import DEFAULT_TARGET
+
+    found = []
+    for one in spelled:
+        name = model.canonical_name(one)
+        if name is None:
+            raise EvidenceError(
+                f"{option} {one!r} is no variable",
+                value=one,
+                nearest=nearest(one, model.variables, 1),
+            )
+        found.append(name)
+    return tuple(found) or DEFAULT_TARGET
+
+
+def next_tests(
+    model: Model,
+    evidence: Evidence,
+    targets: Sequence[str],
+    by: str = "information",
+    *,
+    exclude: Iterable[str] = (),
+    max_hours: float | None = None,
+    hours_since_onset: float | None = None,
+) -> dict[str, Any]:
+    """Rank the tests; parameters and errors as :func:`epidural_dx.decision.ranking.rank_tests`."""
+    from epidural_dx.decision.ranking import rank_tests
+
+    answer = model.diagnose(evidence)
+    ranked = rank_tests(
+        model,
+        evidence,
+        targets,
+        by,
+        exclude=exclude,
+        max_hours=max_hours,
+        hours_since_onset=hours_since_onset,
+    )
+    return {
+        "model": identity(model),
+        "target": list(targets),
+        "by": by,
+        "next_tests": [test.as_dict() for test in ranked],
+        "warnings": [warning.as_dict() for warning in answer.warnings],
+    }
+
+
+def explanation(
+    model: Model, evidence: Evidence, *, cause: str | None = None, against: str | None = None
+) -> dict[str, Any]:
+    """Explain an answer in full: what speaks for and against it, through what, and what is missing.
+
+    Parameters and errors as :func:`epidural_dx.analysis.consultation.consult`.
+    """
+    from epidural_dx.analysis.consultation import consult
+
+    return explained(consult(model, evidence, cause=cause, against=against))
+
+
+def explained(found: Consultation) -> dict[str, Any]:
+    """Write an explanation as a document."""
+    return {
+        "model": identity(found.model),
+        **found.as_dict(),
+        "warnings": [warning.as_dict() for warning in found.answer.warnings],
+    }
+
+
+def weights(
+    model: Model, evidence: Evidence, *, contributions: bool = False, cause: str | None = None
+) -> dict[str, Any]:
+    """Say what every finding weighs for the leading cause against all others, in decibans.
+
+    The part of :func:`explanation` that takes milliseconds.
+
+    Parameters
+    ----------
+    model : Model
+    evidence : Evidence
+    contributions : bool
+        Also the order-averaged contributions, which add up from the base rate to the posterior
+        (:func:`epidural_dx.analysis.explanation.shapley`).
+    cause : str, optional
+        Of the contributions; by default the leading one.
+
+    Raises
+    ------
+    EvidenceError
+        Unknown cause, or impossible evidence.
+    """
+    from epidural_dx.analysis.explanation import leave_one_out
+
+    answer = model.diagnose(evidence)
+    leader, probability = answer.ranked_causes()[0]
+    return {
+        "model": identity(model),
+        "cause": leader,
+        "probability": probability,
+        "findings": leave_one_out(model, evidence),
+        **({"contributions": _contributions(model, evidence, cause)} if contributions else {}),
+        "warnings": [warning.as_dict() for warning in answer.warnings],
+    }
+
+
+def _contributions(model: Model, evidence: Evidence, cause: str | None) -> dict[str, Any]:
+    from epidural_dx.analysis.explanation import shapley
+
+    found = shapley(model, evidence, cause)
+    return {
+        "cause": found.cause,
+        "against": found.against,
+        "prior_decibans": found.prior,
+        "posterior_decibans": found.posterior,
+        "orders": found.orders,
+        "findings": found.rows(),
+    }
+
+
+def plan(
+    model: Model,
+    evidence: Evidence,
+    by: str = "value",
+    *,
+    exclude: Iterable[str] = (),
+    max_hours: float | None = None,
+    hours_since_onset: float | None = None,
+) -> dict[str, Any]:
+    """Say what to order now, what then for each likely result, and whether to stop.
+
+    Parameters and errors as :func:`epidural_dx.decision.plan.plan_tests`.
+    """
+    from epidural_dx.decision.plan import plan_tests
+    from epidural_dx.decision.stopping import same_decision_probability
+
+    answer = model.diagnose(evidence)
+    excluded = tuple(exclude)
+    found = plan_tests(
+        model,
+        evidence,
+        by=by,
+        exclude=excluded,
+        max_hours=max_hours,
+        hours_since_onset=hours_since_onset,
+    )
+    stopping = same_decision_probability(
+        model, evidence, exclude=excluded, hours_since_onset=hours_since_onset
+    )
+    return planned(answer, found, stopping)
+
+
+def planned(answer: Answer, found: Plan, stopping: Stopping) -> dict[str, Any]:
+    """Write a plan and its stop rule as a document."""
+    return {
+        "model": identity(answer.model),
+        **found.as_dict(),
+        "stopping": stopping.as_dict(),
+        "warnings": [warning.as_dict() for warning in answer.warnings],
+    }

@@ -1,0 +1,417 @@
+"""``sensitivity`` as a document: which figures, findings and sources the answer hangs on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from epidural_dx.clinical.spelling import nearest
+from epidural_dx.documents.answers import identity
+from epidural_dx.errors import EvidenceError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+    from epidural_dx.analysis.parameters import Parameter
+    from epidural_dx.analysis.sensitivity import OneWay
+    from epidural_dx.clinical.evidence import Evidence
+    from epidural_dx.model import Model
+
+#: Shows that something slow goes on, for faces with somebody in front of them.
+Progress = Callable[[str], AbstractContextManager[None]]
+
+#: Values of one parameter that are given, and of each of two.
+POINTS, GRID = 9, 7
+#: Values of each of two on a drawing.
+PLOT_GRID = 21
+#: Shares that are drawn.
+MOST_SHARES = 8
+#: Groups or sources that total indices are drawn for.
+TOTALS = 5
+
+
+def silent(_: str) -> AbstractContextManager[None]:
+    """Show nothing."""
+    return nullcontext()
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one way of asking gives.
+
+    Attributes
+    ----------
+    document : dict
+        For JSON.
+    frame : pandas.DataFrame
+        Its main table.
+    what : str
+        What the drawing shows, in words.
+    draw : callable
+        Draws it on matplotlib axes.
+    inches : (float, float)
+        Size of the drawing.
+    """
+
+    document: dict[str, Any]
+    frame: pd.DataFrame
+    what: str
+    draw: Callable[[Axes], object]
+    inches: tuple[float, float]
+
+
+def sensitivity(
+    model: Model,
+    evidence: Evidence,
+    *,
+    parameter: str | None = None,
+    pair: tuple[str, str] | None = None,
+    by: str | None = None,
+    ranking: bool = False,
+    total: bool = False,
+    cause: str | None = None,
+    top: int = 10,
+    draws: int = 500,
+    seed: int = 0,
+    prefix: str = "",
+    only: str | None = None,
+    say: Progress = silent,
+) -> Found:
+    """Say what the probability of a cause, or the order of the tests, hangs on.
+
+    Parameters
+    ----------
+    model : Model
+    evidence : Evidence
+    parameter : str, optional
+        Everything about one figure, instead of the overview.
+    pair : (str, str), optional
+        Two figures at once, as a grid, instead of the overview.
+    by : str, optional
+        Level at which the uncertainty is split: parameter, group, cause or source.
+    ranking : bool
+        Of the lead of the most telling test over the next, instead of a cause.
+    total : bool
+        Also the total indices of the largest shares.
+    cause : str, optional
+        By default the leading one.
+    top : int
+        Figures given.
+    draws, seed : int
+        Behind the shares.
+    prefix : str
+        What the face writes before the name of an option, for errors.
+    only : {"tornado", "shares"}, optional
+        Leave out all tables but this one.
+    say : callable
+        Called with a word on every slow step.
+
+    Raises
+    ------
+    EvidenceError
+        Options that exclude each other, an unknown cause or figure.
+    """
+    if cause is not None and cause not in model.causes:
+        raise EvidenceError(
+            f"{prefix}cause {cause!r} is unknown",
+            value=cause,
+            allowed=model.causes,
+            nearest=nearest(cause, model.causes, 1),
+        )
+    check_alone(parameter, pair, by, ranking, total, prefix)
+    answer = model.diagnose(evidence)
+    leader = answer.ranked_causes()[0][0]
+    of = cause or leader
+    if parameter is not None:
+        figure = known_parameter(model, f"{prefix}parameter", parameter, say)
+        found = _one(model, evidence, of, figure, say)
+    elif pair is not None:
+        option = _option("two-way", prefix)
+        first, second = (known_parameter(model, option, p, say) for p in pair)
+        found = _two(model, evidence, of, first, second, say)
+    elif ranking:
+        found = _ranking(model, evidence, by or "source", draws, seed, say)
+    else:
+        found = _overview(model, evidence, of, by, total, top, draws, seed, only=only, say=say)
+    document = {
+        "model": identity(model),
+        "cause": of,
+        "probability": dict(answer.ranked_causes())[of],
+        "leader": leader,
+        **found.document,
+        "warnings": [warning.as_dict() for warning in answer.warnings],
+    }
+    return replace(found, document=document)
+
+
+def check_alone(
+    parameter: str | None,
+    pair: tuple[str, str] | None,
+    by: str | None,
+    ranking: bool,
+    total: bool,
+    prefix: str = "",
+) -> None:
+    """Refuse options that ask for different tables.
+
+    Raises
+    ------
+    EvidenceError
+        Names them.
+    """
+    single = {"parameter": parameter is not None, "two-way": pair is not None}
+    shares = {"by": by is not None, "ranking": ranking, "total": total}
+    chosen = [option for option, given in single.items() if given]
+    if chosen:
+        chosen += [option for option, given in shares.items() if given]
+    elif ranking and total:
+        chosen = ["ranking", "total"]
+    if len(chosen) > 1:
+        named = " and ".join(_option(one, prefix) for one in chosen)
+        raise EvidenceError(f"{named} ask for different tables: give one of them")
+
+
+def _option(name: str, prefix: str) -> str:
+    """Write an option as the face does: ``--two-way``, or ``two_way``."""
+    return f"{prefix}{name}" if prefix else name.replace("-", "_")
+
+
+def known_parameter(model: Model, option: str, wanted: str, say: Progress = silent) -> Parameter:
+    """Return the parameter of that name.
+
+    Raises
+    ------
+    EvidenceError
+        There is none; names those that are near or hold the words.
+    """
+    from epidural_dx.analysis.parameters import find_parameter, parameters_of
+
+    with say("Building the tables"):
+        parameters = parameters_of(model)
+    try:
+        return parameters[find_parameter(parameters, wanted)]
+    except EvidenceError as error:
+        close = error.nearest or [p.name for p in parameters if wanted and wanted in p.name][:2]
+        hint = "" if close else "; sensitivity without it lists the names that matter"
+        raise EvidenceError(
+            f"{option} {wanted!r} is no figure of the model{hint}", nearest=close
+        ) from None
+
+
+def _functions(model: Model, evidence: Evidence, say: Progress) -> OneWay:
+    from epidural_dx.analysis.sensitivity import one_way
+
+    with say("Differentiating the answer (longer once for every change of the files)"):
+        return one_way(model, evidence)
+
+
+def _overview(
+    model: Model,
+    evidence: Evidence,
+    cause: str,
+    by: str | None,
+    total: bool,
+    top: int,
+    draws: int,
+    seed: int,
+    *,
+    only: str | None,
+    say: Progress,
+) -> Found:
+    """Return the tornado, the findings and the shares, or `only` one of the tables for CSV."""
+    from epidural_dx.analysis.attribution import attribute
+    from epidural_dx.analysis.plots import plot_shares, plot_tornado
+    from epidural_dx.analysis.sensitivity import evidence_sensitivity, tornado
+
+    functions = _functions(model, evidence, say)
+    document: dict[str, Any] = {}
+    bars = shares = None
+    if only != "shares":
+        with say("Moving the figures"):
+            bars = tornado(model, evidence, cause, top=top, functions=functions)
+            kinds = {p.name: p.kind for p in functions.parameters}
+            below, above = _overturning(functions, list(bars["parameter"]))
+            bars["overturned_below"], bars["overturned_above"] = below, above
+            bars.insert(1, "kind", [kinds[name] for name in bars["parameter"]])
+        document["tornado"] = records(bars)
+    if only is None:
+        with say("Exchanging the findings"):
+            document["findings"] = records(evidence_sensitivity(model, evidence, cause))
+    if only != "tornado":
+        level = by or "source"
+        with say(f"Drawing every figure {draws} times (once for every change of the files)"):
+            shares = attribute(
+                model, evidence, cause, by=level, draws=draws, seed=seed, functions=functions
+            )
+        if total:
+            with say("Drawing anew for the total indices"):
+                shares = _with_totals(model, evidence, cause, level, seed, shares)
+        document["shares"] = _shares_document(shares, level, draws)
+    if shares is not None and (by is not None or bars is None):
+        return _shares_found(document, shares, plot_shares)
+    assert bars is not None
+    height = 0.42 * len(bars) + 1.3
+    return Found(document, bars, "the bars", partial(plot_tornado, bars), (11, height))
+
+
+def _shares_found(document: dict[str, Any], shares: pd.DataFrame, draw: Any) -> Found:
+    return Found(document, shares, "the shares", partial(draw, shares, top=MOST_SHARES), (9, 4.5))
+
+
+def _shares_document(shares: pd.DataFrame, by: str, draws: int) -> dict[str, Any]:
+    return {
+        "by": by,
+        "draws": draws,
+        "sd": float(shares.attrs["sd"]),
+        "explained": float(shares.attrs["explained"]),
+        "rows": records(shares),
+    }
+
+
+def _with_totals(
+    model: Model, evidence: Evidence, cause: str, by: str, seed: int, shares: pd.DataFrame
+) -> pd.DataFrame:
+    """Add the total indices of the largest shares; the others have none."""
+    from epidural_dx.analysis.attribution import total_indices
+
+    names = list(shares["name"].head(TOTALS))
+    totals = total_indices(model, evidence, names, cause, by=by, seed=seed).set_index("name")
+    attrs = shares.attrs
+    for column in ("total", "total_error"):
+        shares[column] = shares["name"].map(totals[column])
+    shares.attrs = attrs
+    return shares
+
+
+def _ranking(
+    model: Model, evidence: Evidence, by: str, draws: int, seed: int, say: Progress
+) -> Found:
+    """Return what the order of the two most telling tests hangs on."""
+    from epidural_dx.analysis.attribution import attribute_ranking
+    from epidural_dx.analysis.plots import plot_shares
+
+    with say("Ranking the tests under the draws (up to a minute)"):
+        shares = attribute_ranking(model, evidence, by=by, draws=draws, seed=seed)
+    document = {
+        "ranking": {
+            "tests": list(shares.attrs["tests"]),
+            "first": shares.attrs["first"],
+            "margin_bits": shares.attrs["mean"],
+            "sd_bits": shares.attrs["sd"],
+        },
+        "shares": _shares_document(shares, by, draws),
+    }
+    return _shares_found(document, shares, plot_shares)
+
+
+def _overturning(functions: OneWay, names: Sequence[str]) -> tuple[list[float], list[float]]:
+    """Values below and above which another cause leads, NaN for none."""
+    position = {p.name: i for i, p in enumerate(functions.parameters)}
+    deviation = functions.admissible_deviation()
+    below, above = [], []
+    for name in names:
+        i = position[name]
+        if functions.response.linear[i]:
+            x = functions.parameters[i].value
+            low, high = x - deviation[i, 0], x + deviation[i, 1]
+        else:
+            low, high = functions.overturning(name)
+        below.append(float(low) if np.isfinite(low) else float("nan"))
+        above.append(float(high) if np.isfinite(high) else float("nan"))
+    return below, above
+
+
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as plain data; what is no number becomes null."""
+    return [
+        {str(key): _plain(value) for key, value in row.items()}
+        for row in frame.to_dict(orient="records")
+    ]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def _one(
+    model: Model, evidence: Evidence, cause: str, parameter: Parameter, say: Progress
+) -> Found:
+    """Return everything about one figure."""
+    import pandas as pd
+
+    from epidural_dx.analysis.parameters import source_shares
+    from epidural_dx.analysis.plots import plot_curve
+
+    functions = _functions(model, evidence, say)
+    i = [p.name for p in functions.parameters].index(parameter.name)
+    response = functions.response
+    low, high = float(response.low[i]), float(response.high[i])
+    points = np.unique([*np.linspace(low, high, POINTS), parameter.value])
+    with say("Moving the figure"):
+        curve = functions.curve(parameter.name, points)
+        below, above = _overturning(functions, [parameter.name])
+    h = functions.state(cause)
+    frame = pd.DataFrame(
+        {
+            "value": points,
+            "probability": curve[:, h],
+            "leader": [functions.states[k] for k in curve.argmax(axis=1)],
+        }
+    )
+    sources = model.literature.sources
+    document = {
+        "parameter": {
+            "name": parameter.name,
+            "kind": parameter.kind,
+            "grade": parameter.grade,
+            "value": parameter.value,
+            "low": low,
+            "high": high,
+            "overturned_below": _plain(below[0]),
+            "overturned_above": _plain(above[0]),
+            "sources": [
+                {
+                    "source": source,
+                    "share": share,
+                    "citation": sources[source].citation if source in sources else "",
+                }
+                for source, share in sorted(
+                    source_shares(model, [parameter])[0].items(), key=lambda item: -item[1]
+                )
+            ],
+        },
+        "curve": records(frame),
+    }
+    draw = partial(plot_curve, functions, parameter.name)
+    return Found(document, frame, "the curve", draw, (8, 4.5))
+
+
+def _two(
+    model: Model, evidence: Evidence, cause: str, first: Parameter, second: Parameter, say: Progress
+) -> Found:
+    """Return the probability over a grid of two figures."""
+    from epidural_dx.analysis.plots import plot_two_way
+    from epidural_dx.analysis.sensitivity import two_way
+
+    with say("Moving both figures"):
+        frame = two_way(model, evidence, first.name, second.name, hypothesis=cause, points=GRID)
+    document = {
+        "first": {"name": first.name, "kind": first.kind, "value": first.value},
+        "second": {"name": second.name, "kind": second.kind, "value": second.value},
+        "grid": records(frame),
+    }
+
+    def draw(ax: Axes) -> None:
+        """Draw on a finer grid than people are shown, for smooth lines."""
+        fine = two_way(model, evidence, first.name, second.name, hypothesis=cause, points=PLOT_GRID)
+        plot_two_way(fine, ax)
+
+    return Found(document, frame, "the grid", draw, (8, 5))
