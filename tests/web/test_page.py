@@ -139,8 +139,7 @@ def test_sources_of_a_cause_and_of_a_test(page: Page) -> None:
     assert "From order to result" in page.text("#sources")
     page.click("#sources button").click('[data-condition="hemostasis"] h3 button')
     assert until(lambda: page.all("#sources .columns-table tbody tr"), "what it rests on")
-    page.click("#sources button").search("hemoglobinopathy")
-    page.click('[data-variable="hemoglobinopathy"] .editor .link')
+    page.click("#sources button").click('[data-condition="blood_disorder"] h3 button')
     until(lambda: "no table of its own" in page.text("#sources"), "how it comes about")
     page.click("#sources button").search("platelets").click(
         '[data-variable="platelets"] .editor .link'
