@@ -1,5 +1,6 @@
 # make demo    install, then the main job on a published patient, stage by stage
 # make test    install with the test tools, then lint, types and tests
+# make notebooks   run every notebook again and keep what it prints and draws
 # make clean   remove the environment and every cache
 #
 # PYTHON=python3.13 make test    uses another interpreter (3.11 or newer)
@@ -20,7 +21,7 @@ INSTALLED_TEST := $(VENV)/installed-test
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test clean
+.PHONY: help demo test notebooks clean
 
 help:
 	@sed -n '/^#/!q;s/^# \{0,1\}//p' Makefile
@@ -32,6 +33,9 @@ test: $(INSTALLED_TEST)
 	$(BIN)/ruff check
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2
+
+notebooks: $(INSTALLED_TEST)
+	$(BIN)/python notebooks/execute.py
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .hypothesis .mypy_cache .ruff_cache docs/_build

@@ -24,11 +24,13 @@ __all__ = [
     "__version__",
     "load_model",
     "read_case",
+    "read_fhir",
 ]
 
 if TYPE_CHECKING:
     from epidural_dx.answer import Answer
     from epidural_dx.clinical.case import read_case
+    from epidural_dx.clinical.fhir_reading import read_fhir
     from epidural_dx.errors import (
         EpiduralDxError,
         EvidenceError,
@@ -46,6 +48,7 @@ _HOMES = {
     "ModelError": "epidural_dx.errors",
     "load_model": "epidural_dx.model",
     "read_case": "epidural_dx.clinical.case",
+    "read_fhir": "epidural_dx.clinical.fhir_reading",
 }
 
 

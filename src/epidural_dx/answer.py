@@ -23,6 +23,10 @@ Array = NDArray[np.float64]
 
 RESEARCH_NOTICE = "For research and teaching. Not a medical device; it must not guide treatment."
 
+#: Bits of conflict above which an answer warns. At most a quarter of the model's own patients
+#: conflict as much (explanation.py); the validation report measures how many do.
+CONFLICT = 2.0
+
 #: Groups whose posteriors an answer carries as ``conditions``.
 CONDITION_GROUPS = ("condition", "patient")
 #: A condition is also a condition of the answer when it is a latent of medical meaning.
@@ -294,7 +298,7 @@ def _warnings(
             )
         )
     conflict = _conflict(model, evidence, log_evidence)
-    if conflict > 3:
+    if conflict > CONFLICT:
         found.append(
             Caution(
                 "conflict",

@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from os import PathLike
 from pathlib import Path
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from epidural_dx.answer import Answer
     from epidural_dx.decision.plan import Plan as Plan_
+    from epidural_dx.decision.stopping import Stopping
     from epidural_dx.literature.base import LiteratureBase
     from epidural_dx.network.build import Built
 
@@ -70,6 +71,7 @@ class CompiledModel:
     scenario: str
     digest: str
     version: str = __version__
+    weakened: Mapping[str, tuple[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,6 +107,9 @@ class Model:
         The findings that each test reveals.
     mechanisms : tuple of Mechanism
         The states of ``etiology`` with cause and driver.
+    weakened : mapping of str to (str, float)
+        Findings that something done before weakens: by what, and the share of telling results
+        that is left.
     """
 
     def __init__(
@@ -125,8 +130,9 @@ class Model:
         self.variables = compiled.variables
         self.tests = compiled.tests
         self.mechanisms = compiled.mechanisms
+        self.weakened = compiled.weakened
         self._position = {name: i for i, name in enumerate(compiled.variables)}
-        self._banks: dict[tuple[int, int], Bank] = {}
+        self._banks: dict[tuple[int, int, bool], Bank] = {}
 
     def __repr__(self) -> str:
         """Name, scenario and size."""
@@ -200,36 +206,54 @@ class Model:
 
     @cached_property
     def built(self) -> Built:
-        """Tables with the provenance of every column (built on first use)."""
-        return _build(self._networks, self._priors, self.scenario, self._cause_mix)[0]
+        """Tables with the provenance of every column (built once for every state of the files)."""
+        from epidural_dx.network.build import Built
 
-    def bank(self, draws: int = 200, seed: int = 0) -> Bank:
+        stored = f"{store.storage_key(self.digest)}-tables"
+        built = store.read_stored(stored)
+        if not isinstance(built, Built):
+            built = _build(self._networks, self._priors, self.scenario, self._cause_mix)[0]
+            store.write_stored(stored, built)
+        return built
+
+    def bank(self, draws: int = 200, seed: int = 0, *, quasi_random: bool = False) -> Bank:
         """Joint draws of all parameters in the engine's order, made once per model.
 
         Parameters
         ----------
         draws, seed : int
+        quasi_random : bool
+            A Latin hypercube in place of independent draws.
 
         Returns
         -------
         Bank
         """
-        key = (draws, seed)
+        key = (draws, seed, quasi_random)
         if key not in self._banks:
-            stored = f"{store.storage_key(self.digest)}-draws-{draws}-{seed}"
+            kind = "hypercube" if quasi_random else "draws"
+            stored = f"{store.storage_key(self.digest)}-{kind}-{draws}-{seed}"
             bank = store.read_stored(stored)
             if not isinstance(bank, Bank):
-                bank = self._draw(draws, seed)
+                bank = self._draw(draws, seed, quasi_random)
                 if self.store_compiled:
                     store.write_stored(stored, bank)
             self._banks[key] = bank
         return self._banks[key]
 
-    def _draw(self, draws: int, seed: int) -> Bank:
+    def _draw(self, draws: int, seed: int, quasi_random: bool) -> Bank:
         from epidural_dx.network.draws import draw_tables, factor_tables
 
         built = self.built
-        drawn, _ = draw_tables(built, built.structure, self.literature, self._priors, draws, seed)
+        drawn, _ = draw_tables(
+            built,
+            built.structure,
+            self.literature,
+            self._priors,
+            draws,
+            seed,
+            quasi_random=quasi_random,
+        )
         if self._cause_mix:
             factor = built.weights / self._unmixed_weights
             drawn = replace(drawn, weights=drawn.weights * factor)
@@ -429,6 +453,10 @@ class Model:
         evidence: RawEvidence | Evidence,
         target: str | Sequence[str] = DEFAULT_TARGET,
         by: str = "information",
+        *,
+        exclude: Iterable[str] = (),
+        max_hours: float | None = None,
+        hours_since_onset: float | None = None,
     ) -> pd.DataFrame:
         """Rank the tests that are still worth something, best first.
 
@@ -438,9 +466,15 @@ class Model:
         target : str or sequence of str
             What the information is about: ``lesion_cause``, ``etiology``, any variable, or several
             (their joint distribution).
-        by : {"information", "information_per_cost", "value"}
-            Order of the rows: bits, bits per 100 USD-equivalent of price, delay and harm, or the
-            expected value of the result net of what the test costs the patient.
+        by : {"information", "information_per_cost", "information_per_hour", "value"}
+            Order of the rows: bits, bits per 100 USD-equivalent of price, delay and harm, bits per
+            hour, or the expected value of the result net of what the test costs the patient.
+        exclude : iterable of str
+            Tests to leave out.
+        max_hours : float, optional
+            Leave out tests whose result comes later.
+        hours_since_onset : float, optional
+            Time already lost, for the value.
 
         Returns
         -------
@@ -457,10 +491,25 @@ class Model:
 
         from epidural_dx.decision.ranking import rank_tests
 
-        return pd.DataFrame([r.as_row() for r in rank_tests(self, evidence, target, by)])
+        ranked = rank_tests(
+            self,
+            evidence,
+            target,
+            by,
+            exclude=exclude,
+            max_hours=max_hours,
+            hours_since_onset=hours_since_onset,
+        )
+        return pd.DataFrame([r.as_row() for r in ranked])
 
     def plan_tests(
-        self, evidence: RawEvidence | Evidence, *, by: str = "value", max_hours: float | None = None
+        self,
+        evidence: RawEvidence | Evidence,
+        *,
+        by: str = "value",
+        max_hours: float | None = None,
+        exclude: Iterable[str] = (),
+        hours_since_onset: float | None = None,
     ) -> Plan_:
         """Say what to order now and what then for each likely result, two steps ahead.
 
@@ -470,6 +519,10 @@ class Model:
         by : {"value", "information"}
         max_hours : float, optional
             Leave out tests whose result takes longer.
+        exclude : iterable of str
+            Tests to leave out.
+        hours_since_onset : float, optional
+            Time already lost.
 
         Returns
         -------
@@ -483,7 +536,58 @@ class Model:
         """
         from epidural_dx.decision.plan import plan_tests
 
-        return plan_tests(self, evidence, by=by, max_hours=max_hours)
+        return plan_tests(
+            self,
+            evidence,
+            by=by,
+            max_hours=max_hours,
+            exclude=exclude,
+            hours_since_onset=hours_since_onset,
+        )
+
+    def same_decision_probability(
+        self,
+        evidence: RawEvidence | Evidence,
+        tests: Iterable[str] | None = None,
+        *,
+        decision: str = "action",
+        exclude: Iterable[str] = (),
+        hours_since_onset: float | None = None,
+    ) -> Stopping:
+        """Return the chance that today's decision stays after some tests, and whether to stop.
+
+        Parameters
+        ----------
+        evidence : mapping or Evidence
+        tests : iterable of str, optional
+            The tests whose results are unseen; by default all that may be ordered.
+        decision : {"action", "cause"}
+            Whether the best actions or the leading cause must stay.
+        exclude : iterable of str
+            Tests to leave out.
+        hours_since_onset : float, optional
+            Time already lost.
+
+        Returns
+        -------
+        epidural_dx.decision.stopping.Stopping
+            With ``sentence`` and ``as_dict()``.
+
+        Raises
+        ------
+        EvidenceError
+            Bad evidence, an unknown decision or test.
+        """
+        from epidural_dx.decision.stopping import same_decision_probability
+
+        return same_decision_probability(
+            self,
+            evidence,
+            tests,
+            decision=decision,
+            exclude=exclude,
+            hours_since_onset=hours_since_onset,
+        )
 
     def diagnose_batch(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Posterior of the causes and of etiology for many patients.
@@ -660,6 +764,14 @@ def _compile(
         units=load_units(priors / "units.csv"),
         scenario=scenario,
         digest=key,
+        weakened={
+            n.name: (
+                n.table["weakened"]["by"],
+                float(built.columns[(n.name, n.parents[-1], "present", "kept")].mean[0]),
+            )
+            for n in nodes.values()
+            if "weakened" in n.table
+        },
     )
 
 

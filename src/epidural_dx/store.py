@@ -40,13 +40,18 @@ def data_folder(name: str, given: str | os.PathLike[str] | None) -> Path:
     raise ModelError(f"the {name} folder does not exist", file=str(package / name))
 
 
+def cases_folder() -> Path | None:
+    """Folder of the published patients, or None where they are not installed."""
+    try:
+        return data_folder("cases", None)
+    except ModelError:
+        return None
+
+
 def published_patients() -> dict[str, Path]:
     """Files of the published patients by name; none where they are not installed."""
-    try:
-        folder = data_folder("cases", None)
-    except ModelError:
-        return {}
-    return {path.stem: path for path in sorted(folder.glob("*.yaml"))}
+    folder = cases_folder()
+    return {path.stem: path for path in sorted(folder.glob("*.yaml"))} if folder else {}
 
 
 def digest(networks: Path, priors: Path, *extra: str) -> str:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
 from parameter_cases import asked, rebuilt_whole, sentinel
@@ -14,7 +19,7 @@ from epidural_dx.analysis.robustness import (
     robustness,
 )
 from epidural_dx.errors import EvidenceError
-from epidural_dx.model import Model
+from epidural_dx.model import Model, load_model
 from epidural_dx.network.build import build
 from epidural_dx.network.draws import factor_tables
 
@@ -43,6 +48,52 @@ def test_leaving_a_source_out_equals_a_model_without_it(model: Model) -> None:
     assert row.leader == model.causes[int(expected.argmax())]
     assert row.rows >= 1
     assert row.distance > 0
+
+
+@pytest.mark.parametrize("expert", ["A", "B"])
+def test_leaving_an_expert_out_equals_files_without_him(
+    model: Model, tmp_path: Path, expert: str
+) -> None:
+    """The quick answer is that of a model loaded from files without the expert's rows."""
+    folder = tmp_path / "priors"
+    shutil.copytree(model._priors, folder)
+    for name in ("elicited/lesion.csv", "elicited/condition.csv"):
+        _keep(folder / name, lambda row: row["expert"] != expert)
+    with (folder / "rates.csv").open(encoding="utf-8", newline="") as handle:
+        rates = list(csv.DictReader(handle))
+    about = ("cause", "given", "given_state", "age_group", "kind", "scenario", "use")
+    others = {tuple(r[c] for c in about) for r in rates if r["expert"] != expert}
+    _keep(
+        folder / "rates.csv",
+        lambda row: row["expert"] != expert or tuple(row[c] for c in about) not in others,
+    )
+    evidence = sentinel(model)
+    expected = load_model(priors=folder).diagnose(evidence).causes
+    row = leave_sources_out(model, evidence, [f"expert_{expert.lower()}"]).iloc[0]
+    assert row.leader == expected.index[0]
+    assert row.probability == pytest.approx(expected.iloc[0], abs=1e-9)
+    assert row.leader_before == pytest.approx(expected["hematoma"], abs=1e-9)
+    assert row.distance > 0.01
+
+
+def _keep(path: Path, wanted: Callable[[dict[str, str]], bool]) -> None:
+    """Rewrite a CSV file with some of its rows."""
+    with path.open(encoding="utf-8", newline="") as handle:
+        reader = csv.DictReader(handle)
+        columns, rows = reader.fieldnames or [], [row for row in reader if wanted(row)]
+    with path.open("w", encoding="utf-8", newline="") as handle:
+        writer = csv.DictWriter(handle, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def test_the_experts_are_among_the_sources_left_out(model: Model) -> None:
+    """By default every source that bears on the findings is left out in turn, the experts too."""
+    frame = leave_sources_out(model, sentinel(model))
+    assert {"expert_a", "expert_b"} <= set(frame["variant"])
+    assert (frame["rows"] > 0).all()
+    assert frame["distance"].is_monotonic_decreasing
+    assert frame.attrs["leader"] == "hematoma"
 
 
 def test_an_unknown_source_is_refused(model: Model) -> None:

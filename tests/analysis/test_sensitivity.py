@@ -5,16 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from parameter_cases import asked, rebuilt_whole, sentinel, varied
+from scipy import special
 
-from epidural_dx.analysis.response import table_map
+from epidural_dx.analysis.attribution import attribute
+from epidural_dx.analysis.parameters import Parameter
+from epidural_dx.analysis.plots import plot_curve, plot_shares, plot_tornado, plot_two_way
+from epidural_dx.analysis.response import table_map, variants
 from epidural_dx.analysis.sensitivity import (
     OneWay,
     evidence_sensitivity,
+    information_derivatives,
     one_way,
-    plot_tornado,
     tornado,
     two_way,
 )
+from epidural_dx.analysis.uncertainty import panel_results
 from epidural_dx.errors import EvidenceError, ModelError
 from epidural_dx.model import Model
 
@@ -25,66 +30,105 @@ def functions(model: Model) -> OneWay:
     return one_way(model, sentinel(model))
 
 
-def sample(functions: OneWay, linear: int, curved: int) -> list[int]:
-    """Draw parameters that the answer depends on, of both forms."""
+def sample(functions: OneWay, moving: int, others: int) -> list[int]:
+    """Draw parameters at random: some that the answer depends on, some that it need not."""
     rng = np.random.default_rng(5)
     moves = np.abs(functions.derivative).max(axis=1) > 1e-9
-    exact = functions.response.linear
     return [
-        *rng.choice(np.flatnonzero(moves & exact), linear, replace=False),
-        *rng.choice(np.flatnonzero(moves & ~exact), curved, replace=False),
+        *rng.choice(np.flatnonzero(moves), moving, replace=False).tolist(),
+        *rng.choice(np.flatnonzero(~moves), others, replace=False).tolist(),
     ]
 
 
 def brute(model: Model, functions: OneWay, points: list[tuple[int, float]]) -> np.ndarray:
     """Posterior with the whole model built again for every (parameter, value)."""
     tables = table_map(model)
-    values: dict = {}
-    for row, (i, x) in enumerate(points):
-        p = functions.parameters[i]
-        base = tables.column_value(p.key)
-        every = values.setdefault(p.key, np.tile(base, (len(points), 1)))
-        every[row] = varied(base, p.state, x)
-    return asked(model, rebuilt_whole(model, values), functions.evidence)
+    found = []
+    for start in range(0, len(points), 200):
+        some = points[start : start + 200]
+        values: dict = {}
+        for row, (i, x) in enumerate(some):
+            p = functions.parameters[i]
+            base = tables.column_value(p.key)
+            every = values.setdefault(p.key, np.tile(base, (len(some), 1)))
+            every[row] = varied(base, p.state, x)
+        found.append(asked(model, rebuilt_whole(model, values), functions.evidence))
+    return np.concatenate(found)
 
 
+def five_points(parameter: Parameter) -> list[float]:
+    """Values from one end of what makes sense to the other."""
+    x = parameter.value
+    if parameter.kind == "association":
+        return [x + step for step in (-1.0, -0.4, 0.0, 0.5, 1.0)]
+    if parameter.kind == "column" and not parameter.group.startswith("prevalence"):
+        return [0.02, 0.2, 0.5, 0.8, 0.97]
+    return [x * f for f in (0.3, 0.7, 1.0, 1.3, 1.8)]
+
+
+@pytest.mark.slow
 def test_curves_equal_the_rebuilt_network(model: Model, functions: OneWay) -> None:
-    """One-way functions agree with brute force at five points for a sample of parameters."""
-    chosen = sample(functions, 25, 8)
-    points = []
-    for i in chosen:
-        p = functions.parameters[i]
-        if p.kind == "column" and not p.group.startswith("prevalence"):
-            xs = [0.02, 0.2, 0.5, 0.8, 0.97]
-        else:
-            xs = [p.value * f for f in (0.3, 0.7, 1.0, 1.3, 1.8)]
-        points += [(i, x) for x in xs]
-    expected = brute(model, functions, points)
+    """One-way functions of 200 random parameters agree with brute force at five points."""
+    chosen = sample(functions, 150, 50)
+    kinds = {functions.parameters[i].kind for i in chosen}
+    assert {"column", "rate"} <= kinds
+    assert 20 < functions.response.linear[chosen].sum() < 200
+    points = [(i, x) for i in chosen for x in five_points(functions.parameters[i])]
+    expected = brute(model, functions, points).reshape(len(chosen), 5, -1)
     for n, i in enumerate(chosen):
-        rows = slice(5 * n, 5 * n + 5)
-        got = functions.curve(functions.parameters[i].name, [x for _, x in points[rows]])
-        np.testing.assert_allclose(got, expected[rows], atol=1e-9, rtol=0)
+        p = functions.parameters[i]
+        got = functions.curve(p.name, five_points(p))
+        np.testing.assert_allclose(got, expected[n], atol=1e-9, rtol=0, err_msg=p.name)
 
 
+@pytest.mark.slow
 def test_derivatives_equal_finite_differences(model: Model, functions: OneWay) -> None:
     """The gradient of every log posterior agrees with central differences of rebuilt networks."""
-    chosen = sample(functions, 8, 8)
+    chosen = sample(functions, 100, 20)
     steps = []
     for i in chosen:
         p = functions.parameters[i]
-        h = 1e-4 * (min(p.value, 1 - p.value) if p.kind == "column" else p.value)
-        steps.append(h)
+        near = {"column": min(p.value, 1 - p.value), "rate": p.value}
+        steps.append(1e-4 * near.get(p.kind, 1.0))
     points = [
         (i, functions.parameters[i].value + sign * h)
         for i, h in zip(chosen, steps, strict=True)
         for sign in (-1, 1)
     ]
     rows = np.log(brute(model, functions, points)).reshape(len(chosen), 2, -1)
+    possible = functions.posterior > 1e-250
     for i, h, (before, after) in zip(chosen, steps, rows, strict=True):
-        got = functions.derivative[i] / functions.posterior
-        expected = (after - before) / (2 * h)
+        p = functions.parameters[i]
+        # in units of the parameter's own distance from its bound
+        got = 1e4 * h * functions.derivative[i, possible] / functions.posterior[possible]
+        expected = 1e4 * (after - before)[possible] / 2
         scale = 1 + np.abs(expected).max()
-        np.testing.assert_allclose(got, expected, atol=2e-5 * scale, rtol=0)
+        np.testing.assert_allclose(got, expected, atol=1e-5 * scale, rtol=0, err_msg=p.name)
+
+
+@pytest.mark.parametrize("outcomes", [64, 8])
+def test_information_has_its_derivative(model: Model, functions: OneWay, outcomes: int) -> None:
+    """Bits of a test, enumerated or sampled, change with the figures as rebuilt networks do."""
+    evidence = functions.evidence
+    panel = panel_results(model, evidence, "pet_ct", outcomes=outcomes)
+    assert panel is not None and panel.sampled == (outcomes == 8)
+    bits, slope = information_derivatives(model, evidence, panel)
+    if not panel.sampled:
+        ranked = model.rank_tests(evidence, "lesion_cause").set_index("test")
+        assert bits == pytest.approx(ranked.loc["pet_ct", "information_bits"], abs=1e-9)
+    width = functions.response.high - functions.response.low
+    for i in np.argsort(-np.abs(slope) * width)[:12]:
+        p = functions.parameters[i]
+        h = 1e-4 * (min(p.value, 1 - p.value) if p.kind == "column" else p.value)
+        bank = variants(model, p, [p.value - h, p.value + h])
+        at = model.position("lesion_cause")
+        now = model.engine.run(model.arrays(evidence), target=(at,), want=(), bank=bank)
+        then = model.engine.run(panel.rows, target=(at,), want=(), bank=bank)
+        weight = np.exp(then.log_evidence - now.log_evidence + panel.log_weight[:, None])
+        weight /= weight.sum(axis=0) if panel.sampled else 1.0
+        told = special.rel_entr(then.posterior, now.posterior).sum(axis=-1) / np.log(2)
+        before, after = (weight * told).sum(axis=0)
+        assert slope[i] * h == pytest.approx((after - before) / 2, rel=1e-5, abs=1e-10)
 
 
 def test_admissible_deviation_ends_at_a_tie(functions: OneWay) -> None:
@@ -133,11 +177,7 @@ def test_tornado_ends_are_exact(model: Model, functions: OneWay) -> None:
     """The bars of a tornado end at the posteriors of the rebuilt network, largest bar first."""
     frame = tornado(model, functions.evidence, functions=functions, top=6)
     names = [p.name for p in functions.parameters]
-    points = [
-        (names.index(r.parameter), x)
-        for r in frame.itertuples()
-        for x in (r.low, r.high)
-    ]
+    points = [(names.index(r.parameter), x) for r in frame.itertuples() for x in (r.low, r.high)]
     expected = brute(model, functions, points)[:, functions.state()].reshape(-1, 2)
     np.testing.assert_allclose(frame[["at_low", "at_high"]], expected, atol=1e-9)
     assert frame["swing"].is_monotonic_decreasing
@@ -156,6 +196,32 @@ def test_tornado_is_drawn(model: Model, functions: OneWay) -> None:
     assert len(ax.patches) == 8
     assert "hematoma" in ax.get_xlabel()
     plt.close(ax.figure)
+
+
+def test_curves_maps_and_shares_are_drawn(model: Model, functions: OneWay) -> None:
+    """Every drawing is labelled with the parameters, and marks where they stand."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    first, second = "rate hematoma_dic", "level=thoracolumbar | lesion_subtype=leukemia"
+    ax = plot_curve(functions, first, most=3)
+    legend = ax.get_legend()
+    assert legend is not None
+    assert functions.leader in {text.get_text() for text in legend.get_texts()}
+    assert "100,000 person-years" in ax.get_xlabel()
+    grid = two_way(model, functions.evidence, first, second, points=3)
+    ax = plot_two_way(grid)
+    assert "lesion_subtype=leukemia" in ax.get_ylabel()
+    rate = next(p.value for p in functions.parameters if p.name == first)
+    assert rate in ax.lines[-1].get_xdata()
+    shares = attribute(model, functions.evidence, by="source", draws=60, functions=functions)
+    ax = plot_shares(shares, top=5)
+    assert len(ax.patches) == len(ax.get_yticklabels()) <= 5
+    plt.close("all")
+    with pytest.raises(EvidenceError, match="1 to 5"):
+        plot_curve(functions, first, most=9)
 
 
 def test_two_way_corners_equal_the_rebuilt_network(model: Model, functions: OneWay) -> None:

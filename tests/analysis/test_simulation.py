@@ -50,7 +50,7 @@ def test_more_findings_tell_more(model: edx.Model) -> None:
 
 
 def test_conflict_is_quiet_on_the_models_own_patients(model: edx.Model) -> None:
-    """Fewer than one drawn patient in twenty has findings that conflict by three bits."""
+    """Fewer than one drawn patient in twenty has findings that conflict enough for a warning."""
     assert self_consistency(model, 1000, 12, seed=7).conflicting < 0.05
 
 

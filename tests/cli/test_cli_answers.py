@@ -129,8 +129,11 @@ def test_intervals_hold_the_probability_and_can_be_left_out(command: Command) ->
     lean = ("diagnose", CASE, "--stage", "mri", "--no-tests", "--no-intervals")
     for row in document(command(*lean, "--json"))["causes"]:
         assert row["lower"] is None and row["upper"] is None
-    assert "90%" not in shown(command(*lean))
-    assert "90%" in shown(command(*lean[:-1]))
+    # the heading of the column, wherever a probability happens to be 90 % too
+    without, with_limits = (shown(command(*how)).splitlines() for how in (lean, lean[:-1]))
+    heading = "cause"
+    assert not any("90%" in line for line in without if line.strip().startswith(heading))
+    assert any("90%" in line for line in with_limits if line.strip().startswith(heading))
 
 
 def test_all_stages_are_shown_in_turn(command: Command) -> None:
@@ -212,10 +215,10 @@ def test_scenario_and_mix_change_the_base_rates(command: Command, tmp_path: Path
 
 
 def test_tests_come_best_first_in_the_order_asked_for(command: Command) -> None:
-    """``next-tests`` sorts the allowed tests by what it is asked for."""
+    """``next-tests`` sorts the tests that can be done now by what it is asked for."""
     found = document(command("next-tests", CASE, "--stage", "mri", "--json"))
     assert found["target"] == ["etiology", "marrow_infiltration"]
-    bits = [row["information_bits"] for row in found["next_tests"] if row["allowed"] is True]
+    bits = [row["information_bits"] for row in found["next_tests"] if row["when"] == "now"]
     assert bits == sorted(bits, reverse=True)
     assert min(bits) >= -1e-12
     about_cause = document(
@@ -247,7 +250,59 @@ def test_explain_takes_each_finding_away(command: Command, model: edx.Model) -> 
         assert row["probability_without"] == pytest.approx(
             dict(model.diagnose(rest).ranked_causes())[found["cause"]], abs=1e-9
         )
-    assert "decibans" in shown(command("explain", "emh_tdt_paraspinal"))
+
+
+def test_explain_writes_a_letter_with_its_sources(command: Command) -> None:
+    """The letter has its paragraphs, numbered sources, and the notice."""
+    text = shown(command("explain", CASE, "--stage", "mri"))
+    for words in (
+        "Impression",
+        "Full stories",
+        "For and against epidural hematoma",
+        "What lies behind it",
+        "Epidural hematoma or leukemia?",
+        "What would change this",
+        "What is not known and would matter",
+        "Do the findings fit together",
+        "[1]",
+        "Not a medical device",
+    ):
+        assert words in text
+
+
+def test_explain_compares_and_tabulates_what_is_asked_for(command: Command) -> None:
+    """``--cause`` and ``--against`` choose the two; ``--table`` gives a row for every finding."""
+    asked = ("explain", "emh_tdt_paraspinal", "--cause", "lymphoma", "--against", "leukemia")
+    found = document(command(*asked, "--json"))
+    assert (found["cause"], found["rival"]) == ("lymphoma", "leukemia")
+    assert {p["heading"] for p in found["letter"]} >= {"Impression"}
+    total = sum(row["decibans"] for row in found["contributions"]["findings"])
+    assert total == pytest.approx(
+        found["contributions"]["posterior_decibans"] - found["contributions"]["prior_decibans"]
+    )
+    text = shown(command(*asked, "--table"))
+    assert "regular transfusion" in text and "alone" in text
+
+
+def test_explain_draws_the_same_picture_for_the_same_answer(
+    command: Command, tmp_path: Path, model: edx.Model
+) -> None:
+    """``--plot`` writes the format of its ending, byte by byte the same."""
+    from epidural_dx.analysis.consultation import consult
+    from epidural_dx.cli.explaining import draw
+
+    first = tmp_path / "first.svg"
+    assert command("explain", "multifocal_aml", "--plot", str(first)).code == 0
+    found = consult(model, model.read_evidence(read_case(CASES / "multifocal_aml.yaml")))
+    for ending, start in ((".svg", b"<?xml"), (".png", b"\x89PNG"), (".pdf", b"%PDF-")):
+        pictures = []
+        for name in ("one", "two"):
+            out = tmp_path / f"{name}{ending}"
+            draw(found, out)
+            pictures.append(out.read_bytes())
+        assert pictures[0] == pictures[1]
+        assert pictures[0].startswith(start)
+    assert first.read_bytes().startswith(b"<?xml")
 
 
 # ---------------------------------------------------------------------- score, validate
@@ -287,7 +342,20 @@ def test_cases_with_a_known_cause_are_validated(command: Command) -> None:
     """``validate`` scores the published patients of the checkout under both priors."""
     found = document(command("validate", str(CASES), "--json"))
     assert {row["prior"] for row in found["scores"]} == {"base_rates", "mix"}
-    assert "log score" in shown(command("validate", str(CASES)))
+    text = shown(command("validate", str(CASES)))
+    assert "log score" in text and "model minus naive Bayes" in text
+
+
+def test_a_mix_of_ones_own_replaces_that_of_the_collection(
+    command: Command, tmp_path: Path, model: edx.Model
+) -> None:
+    """``--cause-mix`` becomes the second prior, scaled to 1."""
+    path = tmp_path / "mix.yaml"
+    path.write_text("".join(f"{cause}: {i + 1}\n" for i, cause in enumerate(model.causes)))
+    found = document(command("validate", str(CASES), "--cause-mix", str(path), "--json"))
+    shares = list(found["priors"]["mix"].values())
+    assert sum(shares) == pytest.approx(1.0)
+    assert shares[3] == pytest.approx(4 * shares[0])
 
 
 # -------------------------------------------------------------------------------- check

@@ -1,4 +1,4 @@
-"""``plan``, ``uncertainty`` and ``sensitivity``: what they print, write and refuse."""
+"""``plan``, ``uncertainty``, ``sensitivity``, ``robustness``, ``diff``: print, write, refuse."""
 
 from __future__ import annotations
 
@@ -20,6 +20,10 @@ CASE = str(CASES / "melanoma_marrow_hematoma.yaml")
 AT_MRI = (CASE, "--stage", "mri")
 FIGURE = "level=thoracolumbar | lesion_subtype=leukemia"
 DRAWS = ("--draws", "50")
+SEVEN = (
+    *("etiology", "marrow_infiltration", "hemostasis", "blood_state", "solid_tumor"),
+    *("melanoma_stage", "systemic_infection"),
+)
 
 
 def document(ran: Ran) -> dict[str, Any]:
@@ -76,12 +80,45 @@ def test_people_see_the_plan_as_a_tree(
 
 
 def test_tests_by_value_show_their_gain(command: Command) -> None:
-    """``next-tests --by value`` puts the greatest net gain among the allowed tests first."""
+    """``next-tests --by value`` puts the greatest net gain among the tests for now first."""
     rows = document(command("next-tests", *AT_MRI, "--by", "value", "--json"))["next_tests"]
-    gains = [row["value"] for row in rows if row["allowed"] is True]
+    gains = [row["value"] for row in rows if row["when"] == "now"]
     assert gains == sorted(gains, reverse=True)
     text = shown(command("next-tests", *AT_MRI, "--by", "value"))
     assert f"{rows[0]['test']} {gains[0]:+.4f}" in text
+
+
+def test_orders_and_limits_of_next_tests(command: Command) -> None:
+    """``--by`` takes hyphens; tests excluded or too slow are left out, of the plan too."""
+    ran = command(
+        *("next-tests", *AT_MRI, "--by", "information-per-cost", "--max-hours", "6"),
+        *("--exclude", "history_review", "--plan", "--json"),
+    )
+    found = document(ran)
+    rows = found["next_tests"]
+    assert found["by"] == "information_per_cost"
+    assert all(row["turnaround_hours"] <= 6 and row["test"] != "history_review" for row in rows)
+    order = [row["information_per_cost"] for row in rows if row["when"] == "now"]
+    assert order == sorted(order, reverse=True)
+    assert "history_review" not in found["plan"]["plan"]["order"]
+    assert found["plan"]["plan"]["hours"] <= 6
+    assert found["plan"]["stopping"]["sentence"]
+    text = shown(command("next-tests", *AT_MRI, "--by", "information-per-hour", "--plan"))
+    assert "bits/hour" in text and "Order now:" in text
+
+
+@pytest.mark.parametrize("ending", [".svg", ".png"])
+def test_the_plan_is_drawn(command: Command, tmp_path: Path, ending: str) -> None:
+    """``--plot`` writes one picture of the plan, the same bytes twice, from either command."""
+    files = [tmp_path / f"one{ending}", tmp_path / f"two{ending}", tmp_path / f"three{ending}"]
+    for file in files[:2]:
+        ran = command("plan", *AT_MRI, "--plot", str(file), "--json")
+        assert document(ran)["file"] == str(file)
+    assert files[0].read_bytes() == files[1].read_bytes()
+    ran = command("next-tests", *AT_MRI, "--by", "value", "--plot", str(files[2]))
+    assert ran.code == 0 and str(files[2].name) in shown(ran)
+    assert files[2].read_bytes() == files[0].read_bytes()
+    assert sorted(tmp_path.iterdir()) == sorted(files)
 
 
 # ----------------------------------------------------------------------------- uncertainty
@@ -118,8 +155,10 @@ def test_draws_are_written_whole(command: Command, tmp_path: Path, ending: str) 
         import xarray as xr
 
         with xr.open_dataset(out, group="posterior", engine="h5netcdf") as data:
-            assert data["cause"].sizes["chain"] * data["cause"].sizes["draw"] == 50
-            got = {c: float(data["cause"].sel(cause_name=c).mean()) for c in mean}
+            assert data.sizes["chain"] * data.sizes["draw"] == 50
+            assert data["lesion_cause"].dims == ("chain", "draw", "cause")
+            assert data["lesion_action_value"].dims == ("chain", "draw", "lesion_action")
+            got = {c: float(data["lesion_cause"].sel(cause=c).mean()) for c in mean}
     assert got == pytest.approx(mean, abs=1e-9)
     assert [p.name for p in tmp_path.iterdir()] == [out.name]
 
@@ -166,8 +205,10 @@ def test_people_are_told_what_a_bar_means(
 ) -> None:
     """The readable tornado explains its bars and fits the terminal."""
     monkeypatch.setenv("COLUMNS", width)
-    ran = command("sensitivity", *AT_MRI, "--top", "2", *DRAWS, "--by", "group")
+    total = ["--total"] if width == "80" else []
+    ran = command("sensitivity", *AT_MRI, "--top", "2", *DRAWS, "--by", "group", *total)
     text = shown(ran)
+    assert ("Total: with everything" in text) == bool(total)
     for words in ("A bar runs from", "no longer leads", "by group", "Share of the variance"):
         assert words in text
     assert max(map(len, ran.out.splitlines())) <= int(width)
@@ -207,6 +248,102 @@ def test_the_tornado_is_drawn_and_printed_as_csv(command: Command, tmp_path: Pat
     assert len(rows) == 2 and float(rows[0]["swing"]) >= float(rows[1]["swing"])
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--parameter", FIGURE),
+        ("--two-way", FIGURE, "rate hematoma_dic"),
+        ("--by", "source", *DRAWS),
+        ("--ranking", "--by", "group", *DRAWS),
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_whatever_is_asked_is_drawn(
+    command: Command, tmp_path: Path, arguments: tuple[str, ...]
+) -> None:
+    """``--plot`` draws the curve, the map or the shares that were asked for."""
+    file = tmp_path / "drawing.svg"
+    found = document(command("sensitivity", *AT_MRI, *arguments, "--plot", str(file), "--json"))
+    assert found["file"] == str(file)
+    assert file.read_bytes().count(b"<path") > 20
+    assert [p.name for p in tmp_path.iterdir()] == [file.name]
+
+
+def test_the_order_of_the_tests_is_split_by_source(command: Command, model: edx.Model) -> None:
+    """``--ranking`` names the two tests, how often the first one leads, and the sources."""
+    options = ("sensitivity", *AT_MRI, "--ranking", *DRAWS)
+    found = document(command(*options, "--json"))
+    assert set(found["ranking"]["tests"]) <= set(model.tests)
+    assert 0 <= found["ranking"]["first"] <= 1
+    assert found["ranking"]["sd_bits"] > 0
+    assert {"expert_a", "expert_b"} <= {row["name"] for row in found["shares"]["rows"]}
+    text = shown(command(*options))
+    assert f"{found['ranking']['tests'][0]} tells more about the cause than" in text
+    assert "tornado" not in found
+
+
+def test_total_indices_are_added_to_the_largest_shares(command: Command) -> None:
+    """``--total`` gives the first rows a total index, with its error."""
+    options = ("sensitivity", *AT_MRI, "--by", "group", "--total", *DRAWS, "--csv")
+    rows = list(csv.DictReader(io.StringIO(command(*options).out)))
+    assert all(float(row["total"]) > -0.1 and float(row["total_error"]) > 0 for row in rows[:5])
+    assert all(row["total"] == "" for row in rows[5:])
+
+
+def test_the_same_command_prints_the_same_bytes(command: Command) -> None:
+    """A seed makes every number the same again; another seed makes others."""
+    options = ("uncertainty", *AT_MRI, *DRAWS, "--quasi-random", "--json")
+    one, two, other = (command(*options, "--seed", seed).out for seed in ("1", "1", "2"))
+    assert one == two != other
+
+
+def test_uncertainty_says_how_sure_the_decision_is(command: Command) -> None:
+    """The options of each choice are best in shares that sum to 1, and CSV holds the causes."""
+    found = document(command("uncertainty", *AT_MRI, *DRAWS, "--json"))
+    for choice in {row["choice"] for row in found["decision"]}:
+        shares = [r["best_in"] for r in found["decision"] if r["choice"] == choice]
+        assert sum(shares) == pytest.approx(1)
+    ran = command("uncertainty", *AT_MRI, *DRAWS, "--csv")
+    rows = list(csv.DictReader(io.StringIO(ran.out)))
+    assert [r["cause"] for r in rows] == [r["cause"] for r in found["causes"]]
+    assert float(rows[0]["upper"]) == pytest.approx(found["causes"][0]["upper"])
+    assert "Action with the largest expected utility" in shown(
+        command("uncertainty", *AT_MRI, *DRAWS)
+    )
+
+
+# ------------------------------------------------------------------------- robustness, diff
+
+
+def test_robustness_says_who_survives(command: Command, model: edx.Model) -> None:
+    """Variants, left-out sources and bounds are those of the Python interface."""
+    options = ("robustness", *AT_MRI, "--without", "expert_a", "--finding", "level")
+    found = document(command(*options, "--json"))
+    answer = model.diagnose(read_case(CASE).evidence("mri").raw)
+    assert found["probability"] == pytest.approx(answer.causes.iloc[0], abs=1e-9)
+    assert [row["variant"] for row in found["sources"]] == ["expert_a"]
+    assert {"naive Bayes", "recalled figures dropped"} <= {r["variant"] for r in found["variants"]}
+    bounds = {row["cause"]: row for row in found["contamination"]["bounds"]}[found["leader"]]
+    assert bounds["lower"] < found["probability"] < bounds["upper"]
+    unseen = found["unseen_patients"]
+    assert unseen["lower"] < found["probability"] < unseen["upper"]
+    text = shown(command(*options))
+    for words in ("One source left out", "may be anything", "unseen patient", "naive Bayes"):
+        assert words in text
+
+
+def test_two_models_are_compared(command: Command) -> None:
+    """Answers of both models and the figures that differ; more tuberculosis shows in its rates."""
+    case = ("diff", str(CASES / "multifocal_mds.yaml"), "--other-scenario", "high_tuberculosis")
+    found = document(command(*case, "--json"))
+    for row in found["causes"]:
+        assert row["second"] - row["first"] == pytest.approx(row["change"], abs=1e-12)
+    names = {row["parameter"] for row in found["parameters"]}
+    assert "rate tuberculosis_exposure" in names
+    assert found["other"]["scenario"] == "high_tuberculosis"
+    assert f"{len(names)} figures differ" in shown(command(*case))
+
+
 # ------------------------------------------------------------------------------- bad input
 
 
@@ -216,6 +353,15 @@ def test_the_tornado_is_drawn_and_printed_as_csv(command: Command, tmp_path: Pat
         (["plan", "--by", "valu"], ["valu", "value"]),
         (["plan", "--exclude", "mri_contrst"], ["mri_contrst", "mri_contrast"]),
         (["plan", "--hours-since-onset", "-1"], ["hours", "-1"]),
+        (["plan", "--max-hours", "-2"], ["max_hours", "-2"]),
+        (["plan", "--plot", "plan.gif"], ["plan.gif", ".svg"]),
+        (["next-tests", "--plot", "nowhere/plan.svg"], ["nowhere/plan.svg", "no such folder"]),
+        (["next-tests", "--exclude", "mri_contrst"], ["mri_contrst", "mri_contrast"]),
+        (["next-tests", "--by", "information-per-cast"], ["information_per_cost"]),
+        (
+            ["next-tests", *(w for v in SEVEN for w in ("--target", v))],
+            ["joint states", "name fewer variables"],
+        ),
         (["uncertainty", "--draws", "0"], ["--draws", "0", "2 to"]),
         (["uncertainty", "--draws", "1000000"], ["--draws", "5000"]),
         (["uncertainty", "--draws", "many"], ["--draws", "integer"]),
@@ -234,7 +380,15 @@ def test_the_tornado_is_drawn_and_printed_as_csv(command: Command, tmp_path: Pat
         (["sensitivity", "--json", "--csv"], ["--json", "--csv"]),
         (["sensitivity", "--by", "group", "--parameter", FIGURE], ["--by", "--parameter"]),
         (["sensitivity", "--plot", "bars.gif"], ["bars.gif", ".svg"]),
-        (["sensitivity", "--plot", "b.svg", "--parameter", FIGURE], ["--plot", "--parameter"]),
+        (["sensitivity", "--ranking", "--parameter", FIGURE], ["--ranking", "--parameter"]),
+        (["sensitivity", "--ranking", "--total"], ["--ranking", "--total"]),
+        (["uncertainty", "--json", "--csv"], ["--json", "--csv"]),
+        (["robustness", "--epsilon", "1.5"], ["--epsilon", "0..1", "1.5"]),
+        (["robustness", "--without", "doi:10/nothing"], ["doi:10/nothing", "literature base"]),
+        (["robustness", "--finding", "levl"], ["levl", "level"]),
+        (["diff"], ["the same", "--other-scenario"]),
+        (["diff", "--other-scenario", "chld"], ["chld", "child"]),
+        (["diff", "--other-priors", "nowhere"], ["nowhere", "does not exist"]),
     ],
     ids=lambda value: " ".join(value[:3]) if isinstance(value, list) else None,
 )

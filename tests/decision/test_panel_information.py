@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import epidural_dx as edx
 from epidural_dx.decision.elimination import EvidenceTables
 from epidural_dx.decision.panels import Outcomes, PanelCalculator, pair_information
-from epidural_dx.decision.ranking import rank_tests
+from epidural_dx.decision.ranking import WHEN, named_result, rank_tests
 
 TARGET = ("etiology", "marrow_infiltration")
 BLEEDING_BOY = {
@@ -268,7 +268,14 @@ def test_known_findings_are_not_bought_again(model: edx.Model) -> None:
         ({"target": "lesion_kause"}, "lesion_cause"),
         ({"target": ()}, "names no variable"),
         ({"target": ("etiology", "etiology")}, "twice"),
+        ({"target": 3}, "the target must be a name"),
+        (
+            {"target": ("etiology", "blood_state", "hemostasis")},
+            "joint states, and at most 5,000.*fewer variables",
+        ),
         ({"by": "entropy"}, "information_per_cost"),
+        ({"exclude": 7}, "exclude must be a name"),
+        ({"max_hours": "soon"}, "max_hours must be a number"),
         ({"exclude": ("mri_plane",)}, "mri_plain"),
         ({"max_hours": -1.0}, "max_hours"),
     ],
@@ -287,8 +294,8 @@ def test_ranking_is_sorted_and_complete(model: edx.Model) -> None:
     ranked = rank_tests(model, BLEEDING_BOY)
     assert {r.test for r in ranked} == set(model.tests)
     assert len(ranked) == len(model.tests)
-    for group in (True, "until corrected", False):
-        bits = [r.information_bits for r in ranked if r.allowed == group and r.allowed is group]
+    for when in WHEN:
+        bits = [r.information_bits for r in ranked if r.when == when]
         assert bits == sorted(bits, reverse=True)
     assert all(r.information_bits >= 0 for r in ranked)
     for r in ranked:
@@ -315,14 +322,76 @@ def test_limits_and_exclusions_hold(model: edx.Model) -> None:
 def test_likeliest_results_are_posteriors(model: edx.Model) -> None:
     """What a result of a test of one finding would do is what diagnosing with it says."""
     evidence = {"age_years": 60, "back_pain": "present"}
-    ranked = {r.test: r for r in rank_tests(model, evidence)}
+    ranked = {r.test: r for r in rank_tests(model, evidence, "lesion_cause")}
     for result in ranked["bone_marrow_biopsy"].results:
         answer = model.diagnose({**evidence, result.finding: result.state})
         assert result.finding == "marrow_biopsy"
-        assert answer.causes.index[0] == result.cause
-        assert answer.causes.iloc[0] == pytest.approx(result.cause_probability, abs=1e-9)
-        assert result.before == pytest.approx(model.diagnose(evidence).causes[result.cause])
-    assert ranked["bone_marrow_biopsy"].explanation.startswith("If it shows marrow biopsy ")
+        assert result.about == "lesion_cause"
+        assert answer.causes.index[0] == result.leader
+        assert answer.causes.iloc[0] == pytest.approx(result.leader_probability, abs=1e-9)
+        assert result.before == pytest.approx(model.diagnose(evidence).causes[result.leader])
+    assert ranked["bone_marrow_biopsy"].explanation.startswith("If it shows marrow biopsy: ")
+
+
+def test_a_test_of_the_marrow_is_explained_by_the_marrow(model: edx.Model) -> None:
+    """Where the cause is settled, results are told by what they say about the hidden driver."""
+    evidence = {**BLEEDING_BOY, "lesion_surgical_pathology": "hematoma_or_fibrin"}
+    marrow = next(r for r in rank_tests(model, evidence) if r.test == "bone_marrow_biopsy")
+    assert marrow.marrow_bits > marrow.cause_bits
+    assert "bits on the marrow" in marrow.reason
+    for result in marrow.results:
+        answer = model.diagnose({**evidence, result.finding: result.state})
+        conditions = answer.conditions["marrow_infiltration"]
+        assert result.about == "marrow_infiltration"
+        assert conditions.idxmax() == result.leader
+        assert conditions.max() == pytest.approx(result.leader_probability, abs=1e-9)
+    # about the cause alone the marrow is not told of
+    alone = next(
+        r for r in rank_tests(model, evidence, "lesion_cause") if r.test == "bone_marrow_biopsy"
+    )
+    assert alone.marrow_bits == 0 and not alone.separates_marrow
+
+
+def test_tests_that_cannot_be_done_at_once_stand_behind(model: edx.Model) -> None:
+    """First what can be done now, then what another test must open, operations, and barred ones."""
+    ranked = rank_tests(model, {"age_years": 30, "back_pain": "present"})
+    places = [WHEN.index(r.when) for r in ranked]
+    assert places == sorted(places)
+    by = {r.test: r for r in ranked}
+    assert by["surgical_pathology"].when == "operation"
+    assert by["ct_guided_biopsy"].when == "after" and "cbc" in by["ct_guided_biopsy"].first
+    assert by["melanoma_ihc"].when == "barred"
+    assert ranked[0].when == "now"
+    later = rank_tests(model, BLEEDING_BOY)
+    assert {r.test: r.when for r in later}["ct_guided_biopsy"] == "until corrected"
+
+
+def test_images_at_hand_are_looked_at_again_for_minutes(model: edx.Model) -> None:
+    """Once a scan has been read, what is left of it costs minutes and no harm, another scan not."""
+    before = {r.test: r for r in rank_tests(model, {"age_years": 8})}
+    after = {r.test: r for r in rank_tests(model, {"age_years": 8, "t1_signal": "hyper"})}
+    assert before["mri_plain"].cost_usd > 100 and before["mri_plain"].harm > 0
+    assert after["mri_plain"].cost_usd < 10 and after["mri_plain"].harm == 0
+    assert after["mri_plain"].turnaround_hours < 0.2
+    assert "look again for" in after["mri_plain"].reason
+    # a finding that other tests show too does not say that this one was done
+    shared = {r.test: r for r in rank_tests(model, {"age_years": 8, "bone_destruction": "absent"})}
+    for test in ("mri_contrast", "ct_spine", "cbc"):
+        assert after[test].cost_usd == before[test].cost_usd
+        assert shared[test].cost_usd == before[test].cost_usd
+
+
+@pytest.mark.parametrize(
+    ("finding", "state", "words"),
+    [
+        ("fever", "absent", "no fever"),
+        ("fever", "present", "fever"),
+        ("enhancement", "rim", "enhancement: rim"),
+    ],
+)
+def test_results_are_named_as_people_say_them(finding: str, state: str, words: str) -> None:
+    """Present and absent are not spelt out."""
+    assert named_result(finding, state) == words
 
 
 def test_unlikely_evidence_does_not_vanish(model: edx.Model) -> None:

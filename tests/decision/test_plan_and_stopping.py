@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import epidural_dx as edx
+from epidural_dx.analysis.simulation import draw_patients
 from epidural_dx.decision.plan import Branch, Plan, PlanStep, plan_tests
 from epidural_dx.decision.stopping import same_decision_probability
 from epidural_dx.decision.value import Choice
@@ -231,6 +232,19 @@ def test_nothing_left_to_plan(model: edx.Model) -> None:
     """With every finding of every test known there is nothing to plan, and that is said."""
     with pytest.raises(edx.EvidenceError, match="nothing left to plan"):
         plan_tests(model, {}, exclude=tuple(model.tests))
+
+
+def test_a_patient_with_everything_known_has_no_plan(model: edx.Model) -> None:
+    """Once every test has shown everything, ranking is empty, planning refuses, and one acts."""
+    drawn = draw_patients(model, 1, seed=3)
+    findings = {f for fs in model.tests.values() for f in fs}
+    evidence = {f: model.variables[f].states[int(drawn[f][0])] for f in sorted(findings)}
+    with pytest.raises(edx.EvidenceError, match="nothing left to plan.*known"):
+        model.plan_tests(evidence)
+    assert len(model.rank_tests(evidence)) == 0
+    stopping = model.same_decision_probability(evidence)
+    assert stopping.stop and stopping.best_test is None
+    assert stopping.sentence.startswith("Stop: no test is left")
 
 
 def test_two_steps_equal_plain_enumeration(model: edx.Model) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import shutil
 from pathlib import Path
@@ -16,7 +17,7 @@ from epidural_dx.decision.catalog import read_catalog
 from epidural_dx.decision.ranking import rank_tests
 from epidural_dx.decision.utilities import ENDS, Utilities, read_utilities
 from epidural_dx.decision.value import DECISION_VARIABLES
-from epidural_dx.decision.workup import Workup
+from epidural_dx.decision.workup import Workup, check_decision_files
 from epidural_dx.literature.base import LiteratureBase
 
 EVIDENCES: dict[str, dict[str, Any]] = {
@@ -265,7 +266,7 @@ def test_delay_takes_value_away(model: edx.Model) -> None:
 def test_value_orders_the_ranking(model: edx.Model) -> None:
     """Sorting by value puts the greatest net value first among the tests allowed now."""
     ranked = rank_tests(model, EVIDENCES["feverish"], by="value")
-    values = [r.value for r in ranked if r.allowed is True]
+    values = [r.value for r in ranked if r.when == "now"]
     assert None not in values
     assert values == sorted(values, reverse=True)
 
@@ -285,6 +286,18 @@ def test_value_orders_the_ranking(model: edx.Model) -> None:
             lambda d: d["outcomes"]["hematoma"]["good_by_hours"].update(hours=[6, 6, 7, 8, 9]),
             "hours",
         ),
+        (
+            lambda d: d["actions"]["antibiotics"]["effect"].clear(),
+            "actions.antibiotics.effect.*hole",
+        ),
+        (lambda d: d["actions"].update(prayer={"grade": "expert"}), "actions.prayer.effect"),
+        (
+            lambda d: d["marrow_actions"]["leukemia_treatment"].pop("gain"),
+            "leukemia_treatment.gain",
+        ),
+        (lambda d: d["outcomes"]["emh"]["good_treated"].pop("partial"), "hole.*partial"),
+        (lambda d: d["outcomes"]["emh"].update(death_per_day=-0.1), "between 0 and 1"),
+        (lambda d: d["outcomes"]["emh"].update(death_per_day="few"), "no number"),
         (lambda d: d.update(actions={}), "actions"),
         (lambda d: d.pop("marrow_actions"), "marrow_actions"),
     ],
@@ -306,9 +319,9 @@ def test_holes_and_errors_in_the_utilities_are_named(
 @pytest.mark.parametrize(
     ("file", "old", "new", "words"),
     [
-        ("tests.csv", ",10,0.85,", ",-10,0.85,", "negative"),
-        ("tests.csv", ",10,0.85,", ",cheap,0.85,", "not a number"),
-        ("tests.csv", "blood|marrow|tissue", "urine", "unknown sample 'urine'"),
+        ("tests.csv", ",10,,0.85,", ",-10,,0.85,", "line 7.*-10 is negative; allowed are numbers"),
+        ("tests.csv", ",10,,0.85,", ",cheap,,0.85,", "not a number"),
+        ("tests.csv", "marrow|tissue", "urine", "unknown sample 'urine'"),
         ("gates.csv", "needle_inr,ct_guided_biopsy", "needle_inr,ct_biopsy", "unknown test"),
         ("gates.csv", "inr,high,until_corrected", "inr,high,never", "never"),
         ("utilities.yaml", "floor_minutes: {value: 5,", "floor_minutes: {value: 50,", "range"),
@@ -362,3 +375,56 @@ def test_values_do_not_depend_on_the_target_of_the_ranking(model: edx.Model) -> 
             assert ranked.value == pytest.approx(other[test].value, abs=1e-9)
             assert ranked.cause_bits == pytest.approx(other[test].cause_bits, abs=1e-9)
             assert ranked.changes_lead == pytest.approx(other[test].changes_lead, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "words"),
+    [
+        ("tests.csv", "\ncbc,", "\ncbcc,", "'cbc'|cbc.*no row in tests.csv; did you mean 'cbcc'"),
+        ("tests.csv", ",10,,0.85,", ",-10,,0.85,", "line [0-9]+.*price_usd: -10 is negative"),
+        ("gates.csv", "platelets,very_low,until", "platelets,tiny,until", "'tiny' is no state"),
+        ("gates.csv", "inr,high,until", "inrr,high,until", "unknown variable 'inrr'"),
+        ("gates.csv", ",platelet transfusion,4,", ",platelet transfusion,-4,", "-4 is negative"),
+        (
+            "utilities.yaml",
+            "as_test: surgical_pathology",
+            "as_test: surgical_patholgy",
+            "actions.decompression.*'surgical_patholgy'.*did you mean 'surgical_pathology'",
+        ),
+        ("utilities.yaml", "emh: 0.7, ", "", "actions.decompression.effect.*hole.*emh"),
+    ],
+)
+def test_decision_files_are_checked_before_they_are_needed(
+    priors: Path, tmp_path: Path, file: str, old: str, new: str, words: str
+) -> None:
+    """``check`` and ``tests`` refuse a wrong price, gate or utility in one sentence."""
+    shutil.copytree(priors, tmp_path / "priors")
+    path = tmp_path / "priors" / file
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+    broken = copy.copy(edx.load_model())
+    broken._priors = tmp_path / "priors"
+    with pytest.raises(edx.ModelError, match=words) as error:
+        check_decision_files(broken)
+    assert "\n" not in str(error.value)
+
+
+def test_decision_files_are_right(model: edx.Model) -> None:
+    """The packaged prices, gates and utilities pass the check."""
+    check_decision_files(model)
+
+
+@pytest.mark.parametrize("test", ["mri_plain", "mri_dwi", "ct_spine", "cbc"])
+def test_an_added_test_costs_no_more_than_alone(model: edx.Model, test: str) -> None:
+    """What a test costs added to a session of its group is at most what it costs alone."""
+    entry = read_catalog(model._priors).tests[test]
+    added = entry.price_usd if entry.added_price_usd is None else entry.added_price_usd
+    assert added <= entry.price_usd
+
+
+def test_contrast_harms_at_least_as_much_as_the_plain_scan(model: edx.Model) -> None:
+    """A scan that contains another one cannot be safer than it."""
+    tests = read_catalog(model._priors).tests
+    for harm, plain in tests["mri_plain"].harms.items():
+        assert tests["mri_contrast"].harms[harm] >= plain

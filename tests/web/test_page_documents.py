@@ -14,10 +14,10 @@ EVIDENCE = {"age_years": 14, "sex": "female", "platelets": "24 10^9/L", "t1_sign
 def test_contributions_add_up_to_the_posterior(model: edx.Model) -> None:
     """Contributions lead from the base rate to the probability of the cause that was asked for."""
     evidence = model.read_evidence(EVIDENCE)
-    plain = answers.explanation(model, evidence)
+    plain = answers.weights(model, evidence)
     assert "contributions" not in plain
     for cause in (None, "leukemia"):
-        document = answers.explanation(model, evidence, contributions=True, cause=cause)
+        document = answers.weights(model, evidence, contributions=True, cause=cause)
         found = document["contributions"]
         assert found["cause"] == (cause or plain["cause"])
         total = sum(one["decibans"] for one in found["findings"])
@@ -30,9 +30,7 @@ def test_contributions_add_up_to_the_posterior(model: edx.Model) -> None:
 def test_contributions_of_an_unknown_cause_name_the_nearest(model: edx.Model) -> None:
     """A misspelt cause is refused with its nearest match."""
     with pytest.raises(EvidenceError, match="leukemia"):
-        answers.explanation(
-            model, model.read_evidence(EVIDENCE), contributions=True, cause="leukaemai"
-        )
+        answers.weights(model, model.read_evidence(EVIDENCE), contributions=True, cause="leukaemai")
 
 
 def test_listed_units_are_read_and_differ(model: edx.Model) -> None:

@@ -32,10 +32,16 @@ from epidural_dx.analysis.parameters import (
     parameter_draws,
     source_shares,
 )
-from epidural_dx.analysis.response import table_map
-from epidural_dx.analysis.sensitivity import OneWay, one_way
-from epidural_dx.analysis.uncertainty import posterior_draws
+from epidural_dx.analysis.response import table_map, table_response
+from epidural_dx.analysis.sensitivity import OneWay, information_derivatives, one_way
+from epidural_dx.analysis.uncertainty import (
+    RANKING_OUTCOMES,
+    panel_results,
+    posterior_draws,
+    ranking_draws,
+)
 from epidural_dx.clinical.spelling import nearest
+from epidural_dx.decision.ranking import rank_tests
 from epidural_dx.errors import EvidenceError
 from epidural_dx.network.parameters import ColumnKey
 
@@ -56,6 +62,8 @@ JACKKNIFE = 20
 NEGLIGIBLE = 2e-4
 #: A quotient is used while numerators and denominator keep this part of their present values.
 SAFE = 0.05
+#: Results of a test that its derivatives are taken from.
+SLOPE_OUTCOMES = 64
 #: Fewer draws than this say nothing about shares of a variance.
 FEWEST_DRAWS = 50
 
@@ -147,7 +155,7 @@ def column_scores(
     ----------
     functions : OneWay
     draws : mapping
-        Arrays of shape (draws, states).
+        Arrays of shape (draws, states) by key; columns that are left out have no score.
     hypothesis : int
         Position of the state.
 
@@ -156,19 +164,9 @@ def column_scores(
     dict
         Arrays of shape (draws,) by key.
     """
-    tables = table_map(functions.model)
-    joint: dict[ColumnKey, Array] = {}
-    total: dict[ColumnKey, Array] = {}
-    slopes = zip(functions.by_state[:, hypothesis], functions.of_evidence, strict=True)
-    for p, (of_joint, of_total) in zip(functions.parameters, slopes, strict=True):
-        change = draws[p.key][:, p.state] - p.value
-        if p.kind == "column":
-            mean = tables.column_value(p.key)
-            # of two states only one stands among the parameters, and it carries both changes
-            if np.count_nonzero(mean > 1e-9) > 2:
-                change = change * (1 - mean[p.state])
-        joint[p.key] = joint.get(p.key, 0.0) + change * of_joint
-        total[p.key] = total.get(p.key, 0.0) + change * of_total
+    changes = _changes(functions.model, functions.parameters, draws)
+    joint = _by_column(functions.parameters, changes, functions.by_state[:, hypothesis])
+    total = _by_column(functions.parameters, changes, functions.of_evidence)
     now = float(np.clip(functions.posterior[hypothesis], 1e-12, 1 - 1e-12))
     scores = {}
     for key, top in joint.items():
@@ -179,6 +177,37 @@ def column_scores(
         else:
             scores[key] = (top - now * total[key]) / (now * (1 - now))
     return scores
+
+
+def _changes(
+    model: Model, parameters: Sequence[Parameter], draws: Mapping[ColumnKey, Array]
+) -> list[Array | None]:
+    """How far every draw is from the present value, in the units of the derivatives."""
+    tables = table_map(model)
+    found: list[Array | None] = []
+    for p in parameters:
+        if p.key not in draws:
+            found.append(None)
+            continue
+        change = draws[p.key][:, p.state] - p.value
+        if p.kind == "column":
+            mean = tables.column_value(p.key)
+            # of two states only one stands among the parameters, and it carries both changes
+            if np.count_nonzero(mean > 1e-9) > 2:
+                change = change * (1 - mean[p.state])
+        found.append(change)
+    return found
+
+
+def _by_column(
+    parameters: Sequence[Parameter], changes: Sequence[Array | None], slopes: Array
+) -> dict[ColumnKey, Array]:
+    """First-order change of an outcome by column, shape (draws,) each."""
+    found: dict[ColumnKey, Array] = {}
+    for p, change, slope in zip(parameters, changes, slopes, strict=True):
+        if change is not None:
+            found[p.key] = found.get(p.key, 0.0) + change * slope
+    return found
 
 
 def attribute(
@@ -202,7 +231,8 @@ def attribute(
         By default the leading state.
     by : {"parameter", "group", "cause", "source"}
         ``group`` is the finding or condition of a column, or all rates of a cause.
-    variable : {"lesion_cause", "etiology"}
+    variable : str
+        Whose states are the hypotheses: the cause, the mechanism or a condition.
     draws, seed : int
         The bank of draws behind the intervals.
     functions : OneWay, optional
@@ -220,8 +250,86 @@ def attribute(
     EvidenceError
         Unknown level, hypothesis or variable, fewer than 50 draws, bad evidence.
     """
-    import pandas as pd
+    _check(by, draws)
+    found = functions or one_way(model, evidence, variable)
+    h = found.state(hypothesis)
+    outcome = posterior_draws(model, found.evidence, found.variable, draws=draws, seed=seed)[:, h]
+    scores = column_scores(found, parameter_draws(model, draws, seed), h)
+    frame = _split(model, found.parameters, outcome, scores, by)
+    frame.attrs.update(hypothesis=found.states[h])
+    return frame
 
+
+def attribute_ranking(
+    model: Model,
+    evidence: Evidence | RawEvidence,
+    tests: Sequence[str] | None = None,
+    *,
+    by: str = "group",
+    draws: int = DEFAULT_DRAWS,
+    outcomes: int = RANKING_OUTCOMES,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Share of the variance of a ranking of tests that each parameter, group or source makes.
+
+    The outcome is the margin of one test over another in bits about the cause: what would turn
+    their order. Scores are first-order changes of that margin
+    (:func:`~epidural_dx.analysis.sensitivity.information_derivatives`).
+
+    Parameters
+    ----------
+    model : Model
+    evidence : Evidence or mapping
+    tests : sequence of str, optional
+        Two tests, or one for its information alone; by default the two that tell most about the
+        cause among those allowed now.
+    by : {"parameter", "group", "cause", "source"}
+    draws, seed : int
+    outcomes : int
+        Results of a test that are enumerated or sampled.
+
+    Returns
+    -------
+    pandas.DataFrame
+        As :func:`attribute`; mean and sd are those of the margin in bits. ``attrs`` also: tests,
+        first (share of the draws in which the first test tells more).
+
+    Raises
+    ------
+    EvidenceError
+        Unknown test or level, other than one or two tests, fewer than 50 draws, bad evidence,
+        or a patient with no test left to rank.
+    """
+    _check(by, draws)
+    read = model.read_evidence(evidence)
+    if tests is None:
+        ranked = rank_tests(model, read, "lesion_cause")
+        tests = [t.test for t in ranked if t.allowed is True][:2]
+    if not 1 <= len(tests) <= 2 or len(set(tests)) != len(tests):
+        raise EvidenceError(
+            f"a ranking is that of two different tests, got {len(tests)}: {', '.join(tests)}"
+            if tests
+            else "no test is left that could be ranked"
+        )
+    bits = ranking_draws(
+        model, read, tests, draws=draws, outcomes=outcomes, seed=seed
+    ).to_numpy()
+    signs = (1.0, -1.0)[: len(tests)]
+    outcome = bits @ np.array(signs)
+    slope: Array | float = 0.0
+    for sign, test in zip(signs, tests, strict=True):
+        panel = panel_results(model, read, test, outcomes=min(outcomes, SLOPE_OUTCOMES), seed=seed)
+        if panel is not None:
+            slope = slope + sign * information_derivatives(model, read, panel)[1]
+    parameters = table_response(model).parameters
+    slopes = np.broadcast_to(slope, len(parameters))
+    changes = _changes(model, parameters, parameter_draws(model, draws, seed))
+    frame = _split(model, parameters, outcome, _by_column(parameters, changes, slopes), by)
+    frame.attrs.update(tests=tuple(tests), first=float((outcome > 0).mean()))
+    return frame
+
+
+def _check(by: str, draws: int) -> None:
     if by not in LEVELS:
         raise EvidenceError(
             f"{by!r} is no level of attribution", value=by, allowed=LEVELS,
@@ -231,45 +339,48 @@ def attribute(
         raise EvidenceError(
             f"attribution needs at least {FEWEST_DRAWS} draws, got {draws}", value=draws
         )
-    found = functions or one_way(model, evidence, variable)
-    h = found.state(hypothesis)
-    outcome = posterior_draws(model, found.evidence, found.variable, draws=draws, seed=seed)[:, h]
-    scores = column_scores(found, parameter_draws(model, draws, seed), h)
+
+
+def _split(
+    model: Model,
+    parameters: Sequence[Parameter],
+    outcome: Array,
+    scores: Mapping[ColumnKey, Array],
+    by: str,
+) -> pd.DataFrame:
+    """Split the variance of an outcome over columns, groups, causes or sources."""
+    import pandas as pd
+
     keys = list(scores)
     columns = np.stack([scores[k] for k in keys], axis=1)
     of_key: dict[ColumnKey, Parameter] = {}
-    for p in found.parameters:
+    for p in parameters:
         of_key.setdefault(p.key, p)
     index, error = first_order(outcome, columns)
     if by == "source":
         frame = _by_source(model, [of_key[k] for k in keys], columns, outcome, index, error)
     elif by == "parameter":
+        labels = column_labels(parameters)
         frame = pd.DataFrame(
-            {
-                "name": [_column_label(of_key[k], found.parameters) for k in keys],
-                "share": index,
-                "error": error,
-                "parameters": 1,
-            }
+            {"name": [labels[k] for k in keys], "share": index, "error": error, "parameters": 1}
         )
     else:
         names = [of_key[k].group if by == "group" else of_key[k].cause for k in keys]
-        labels = sorted(set(names))
+        groups = sorted(set(names))
         summed = np.stack(
-            [columns[:, [n == label for n in names]].sum(axis=1) for label in labels], axis=1
+            [columns[:, [n == group for n in names]].sum(axis=1) for group in groups], axis=1
         )
         share, share_error = first_order(outcome, summed)
         frame = pd.DataFrame(
             {
-                "name": labels,
+                "name": groups,
                 "share": share,
                 "error": share_error,
-                "parameters": [names.count(label) for label in labels],
+                "parameters": [names.count(group) for group in groups],
             }
         )
     frame = frame.sort_values("share", ascending=False, kind="stable", ignore_index=True)
     frame.attrs.update(
-        hypothesis=found.states[h],
         by=by,
         mean=float(outcome.mean()),
         sd=float(outcome.std(ddof=1)),
@@ -278,11 +389,18 @@ def attribute(
     return frame
 
 
-def _column_label(first: Parameter, parameters: Sequence[Parameter]) -> str:
-    """Name of a column: its only parameter, or the column without a state."""
-    if first.kind != "column" or sum(p.key == first.key for p in parameters) == 1:
-        return first.name
-    return first.name.replace("=" + first.name.split("=")[1].split(" ")[0], "", 1)
+def column_labels(parameters: Sequence[Parameter]) -> dict[ColumnKey, str]:
+    """Name of every column: that of its only parameter, or the column without a state."""
+    count: dict[ColumnKey, int] = {}
+    for p in parameters:
+        count[p.key] = count.get(p.key, 0) + 1
+    labels: dict[ColumnKey, str] = {}
+    for p in parameters:
+        if p.key not in labels:
+            state = "=" + p.name.split("=")[1].split(" ")[0] if "=" in p.name else ""
+            whole = p.kind == "column" and count[p.key] > 1
+            labels[p.key] = p.name.replace(state, "", 1) if whole else p.name
+    return labels
 
 
 def _by_source(
@@ -377,10 +495,11 @@ def total_indices(
     model : Model
     evidence : Evidence or mapping
     groups : sequence of str
-        Names of groups or causes as :func:`attribute` gives them.
+        Names as :func:`attribute` gives them.
     hypothesis : str, optional
         A cause; by default the leading one.
-    by : {"group", "cause"}
+    by : {"parameter", "group", "cause", "source"}
+        A source stands for all columns that it feeds.
     draws, seed : int
 
     Returns
@@ -393,23 +512,14 @@ def total_indices(
     EvidenceError
         Unknown group, level or hypothesis, fewer than 50 draws, bad evidence.
     """
-    if by not in ("group", "cause"):
-        raise EvidenceError(
-            f"{by!r} is no level of total indices", value=by, allowed=("group", "cause")
-        )
-    if draws < FEWEST_DRAWS:
-        raise EvidenceError(
-            f"attribution needs at least {FEWEST_DRAWS} draws, got {draws}", value=draws
-        )
+    _check(by, draws)
     found = one_way(model, evidence)
     h = found.state(hypothesis)
-    members: dict[str, set[ColumnKey]] = {}
-    for p in found.parameters:
-        members.setdefault(p.group if by == "group" else p.cause, set()).add(p.key)
+    members = _members(model, found.parameters, by)
     for name in groups:
         if name not in members:
             raise EvidenceError(
-                f"unknown group {name!r}", variable=name, nearest=nearest(name, members)
+                f"unknown {by} {name!r}", variable=name, nearest=nearest(name, members)
             )
     both = parameter_draws(model, 2 * draws, seed)
     tables = table_map(model)
@@ -429,3 +539,21 @@ def total_indices(
         {name: members[name] for name in groups},
         seed=seed,
     )
+
+
+def _members(
+    model: Model, parameters: Sequence[Parameter], by: str
+) -> dict[str, set[ColumnKey]]:
+    """Columns of every group, cause or source, or each alone."""
+    if by == "source":
+        names = [list(shares) for shares in source_shares(model, parameters)]
+    elif by == "parameter":
+        labels = column_labels(parameters)
+        names = [[labels[p.key]] for p in parameters]
+    else:
+        names = [[p.group if by == "group" else p.cause] for p in parameters]
+    members: dict[str, set[ColumnKey]] = {}
+    for p, several in zip(parameters, names, strict=True):
+        for name in several:
+            members.setdefault(name, set()).add(p.key)
+    return members

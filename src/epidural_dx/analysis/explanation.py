@@ -16,8 +16,12 @@ Games II, 1953:307),
 
 Conflict (Jensen, Chamberlain, Nordahl, Jensen, UAI 1990):
 :math:`\log_2 \prod_i P(e_i) / P(e)`; positive where the findings are less likely together than
-apart. A hypothesis :math:`h` explains a conflict when
-:math:`\log_2 P(h \mid e) / P(h)` is at least as large.
+apart. It compares the model with a straw model, in which the findings are independent (Laskey,
+UAI 1991); a second straw model lets them depend on the cause,
+:math:`\sum_h P(h) \prod_i P(e_i \mid h)`. Since :math:`E[Q(e)/P(e)] \le 1` for any distribution
+:math:`Q` when patients come from :math:`P`, at most :math:`2^{-b}` of the model's own patients
+conflict by :math:`b` bits or more (Markov's inequality). A hypothesis :math:`h` explains a conflict
+when :math:`\log_2 P(h \mid e) / P(h)` is at least as large.
 """
 
 from __future__ import annotations
@@ -30,13 +34,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from epidural_dx.analysis.uncertainty import DEFAULT_DRAWS, interval
+from epidural_dx.analysis.wording import (
+    cause_words,
+    condition_words,
+    driver_words,
+    listed,
+    mechanism_words,
+)
 from epidural_dx.clinical.evidence import Evidence
 from epidural_dx.clinical.spelling import nearest
 from epidural_dx.errors import EvidenceError
 
 if TYPE_CHECKING:
     from epidural_dx.literature.pooling import Pooled
-    from epidural_dx.model import Model, RawEvidence
+    from epidural_dx.model import Mechanism, Model, RawEvidence
 
 Array = NDArray[np.float64]
 Booleans = NDArray[np.bool_]
@@ -46,12 +58,14 @@ DECIBANS = 10 / math.log(10)
 #: Up to this many findings, Shapley contributions are computed over all subsets.
 EXACT_PLAYERS = 12
 #: Conditions that a story tells, in the order of the chain that leads to the lesion.
-STORY = ("melanoma_stage", "marrow_disease", "hemostasis", "systemic_infection")
+STORY = ("melanoma_stage", "marrow_disease", "systemic_infection", "hemostasis")
 #: A state of a condition that holds at least this share of a cause's patients belongs to the
 #: sources of the cause's figures.
 RELEVANT = 0.1
+#: A finding with less probability than this, given all others, is unexpected.
+UNEXPECTED = 0.02
 #: States that mean that there is nothing to tell.
-_NOTHING = frozenset({"none", "normal", "absent"})
+NOTHING = frozenset({"none", "normal", "absent"})
 
 
 # ------------------------------------------------------------------ weights of evidence
@@ -272,8 +286,8 @@ def shapley(
         )
 
     whole = _subsets(model, read, names, np.ones((1, len(names)), dtype=np.bool_))[0]
-    first = [_cause(model, cause) if cause is not None else int(whole[0].argmax())]
-    second = None if against is None else [_cause(model, against)]
+    first = [cause_position(model, cause) if cause is not None else int(whole[0].argmax())]
+    second = None if against is None else [cause_position(model, against)]
     if n <= exact_up_to:
         subsets = ((np.arange(2**n)[:, None] >> np.arange(n)) & 1).astype(np.bool_)
         values = worth(subsets)
@@ -283,18 +297,19 @@ def shapley(
     else:
         generator = np.random.default_rng(seed)
         half = max(1, (orders + 1) // 2)
-        gains = np.zeros((half, n))
-        prior = posterior = 0.0
-        for draw in range(half):
+        ways = []
+        for _ in range(half):
             order = generator.permutation(n)
-            steps = np.zeros((2, n + 1, n), dtype=np.bool_)
-            for direction, way in enumerate((order, order[::-1])):
-                for place, player in enumerate(way):
-                    steps[direction, place + 1 :, player] = True
-            values = worth(steps.reshape(2 * (n + 1), n)).reshape(2, n + 1)
-            prior, posterior = float(values[0, 0]), float(values[0, -1])
-            for direction, way in enumerate((order, order[::-1])):
-                gains[draw, way] += np.diff(values[direction]) / 2
+            ways += [order, order[::-1]]
+        steps = np.zeros((2 * half, n + 1, n), dtype=np.bool_)
+        for row, way in enumerate(ways):
+            for place, player in enumerate(way):
+                steps[row, place + 1 :, player] = True
+        values = worth(steps.reshape(-1, n)).reshape(2 * half, n + 1)
+        prior, posterior = float(values[0, 0]), float(values[0, -1])
+        gains = np.zeros((half, n))
+        for row, way in enumerate(ways):
+            gains[row // 2, way] += np.diff(values[row]) / 2
         contributions = gains.mean(axis=0)
         errors = gains.std(axis=0, ddof=1) / math.sqrt(half) if half > 1 else np.full(n, np.nan)
         drawn = 2 * half
@@ -338,7 +353,13 @@ def exact_shapley(values: Array, players: int) -> Array:
 
 
 def compare(
-    model: Model, evidence: Evidence | RawEvidence, cause_a: str, cause_b: str
+    model: Model,
+    evidence: Evidence | RawEvidence,
+    cause_a: str,
+    cause_b: str,
+    *,
+    draws: int = DEFAULT_DRAWS,
+    seed: int = 0,
 ) -> dict[str, Any]:
     """Weigh the findings for and against one cause compared with another, with their sources.
 
@@ -348,6 +369,8 @@ def compare(
     evidence : Evidence or mapping
     cause_a, cause_b : str
         Two causes.
+    draws, seed : int
+        Joint draws of the figures behind the intervals.
 
     Returns
     -------
@@ -356,8 +379,8 @@ def compare(
         b), ``probability_a``, ``probability_b``, and ``findings``, strongest first: ``finding``,
         ``text``, ``decibans`` (exact, given all other findings: leave one out), ``p_a``, ``p_b``
         (probability of the finding given each cause, nothing else known),
-        ``likelihood_ratio`` (p_a / p_b) with ``lower`` and ``upper`` (95 %, from the effective
-        sizes of the columns behind it), and ``sources_a``, ``sources_b``: the pooled columns the
+        ``likelihood_ratio`` (p_a / p_b) with ``lower`` and ``upper`` (90 % under joint draws of all
+        figures), and ``sources_a``, ``sources_b``: the pooled columns the
         probabilities rest on, each with ``given``, ``state``, ``weight``, ``grade``, ``patients``,
         ``rows`` (literature row ids) and ``sources``.
 
@@ -369,7 +392,7 @@ def compare(
     from epidural_dx.analysis.validation import cause_marginals
 
     read = model.read_evidence(evidence)
-    a, b = _cause(model, cause_a), _cause(model, cause_b)
+    a, b = cause_position(model, cause_a), cause_position(model, cause_b)
     names = read.informative
     kept = np.vstack(
         [
@@ -382,19 +405,13 @@ def compare(
     odds = DECIBANS * log_odds(posterior, [a], [b])
     marginals = cause_marginals(model)
     shares = {c: {name: table[c] for name, table in marginals.items()} for c in (a, b)}
+    drawn = _ratio_draws(model, read, names, a, b, draws, seed)
     findings = []
     for i, name in enumerate(names):
         weights = np.asarray(read.likelihoods[name], dtype=float)
         weights = weights / weights.max()
         p_a, p_b = (float(marginals[name][cause] @ weights) for cause in (a, b))
-        behind = {cause: _columns_behind(model, name, shares[cause]) for cause in (a, b)}
-        spread = math.sqrt(
-            sum(
-                (1 - p) / max(p, 1e-12) / (_patients(behind[cause]) + 1)
-                for cause, p in ((a, p_a), (b, p_b))
-            )
-        )
-        ratio = p_a / max(p_b, 1e-300)
+        lower, upper = interval(drawn[:, i])
         findings.append(
             {
                 "finding": name,
@@ -402,11 +419,11 @@ def compare(
                 "decibans": float(odds[0] - odds[2 + i]),
                 "p_a": p_a,
                 "p_b": p_b,
-                "likelihood_ratio": ratio,
-                "lower": ratio * math.exp(-1.96 * min(spread, 300.0)),
-                "upper": ratio * math.exp(min(1.96 * spread, 300.0)),
-                "sources_a": behind[a],
-                "sources_b": behind[b],
+                "likelihood_ratio": p_a / max(p_b, 1e-300),
+                "lower": float(lower),
+                "upper": float(upper),
+                "sources_a": _columns_behind(model, name, shares[a]),
+                "sources_b": _columns_behind(model, name, shares[b]),
             }
         )
     return {
@@ -464,14 +481,30 @@ def _column(
     }
 
 
-def _patients(columns: Sequence[Mapping[str, Any]]) -> float:
-    """Effective patients behind a mixture of columns (variance of a weighted mean)."""
-    total = sum(column["weight"] for column in columns)
-    if not total:
-        return 1.0
-    return 1 / float(
-        sum((column["weight"] / total) ** 2 / max(column["patients"], 0.5) for column in columns)
-    )
+def _ratio_draws(
+    model: Model,
+    evidence: Evidence,
+    names: Sequence[str],
+    first: int,
+    second: int,
+    draws: int,
+    seed: int,
+) -> Array:
+    """Likelihood ratio of every finding by itself in every draw of the figures.
+
+    Returns
+    -------
+    ndarray, shape (draws, len(names))
+    """
+    bank = model.bank(draws, seed)
+    single = subset_batch(model, evidence, names, np.eye(len(names), dtype=np.bool_))
+    target = (model.position("lesion_cause"),)
+    after = model.engine.run(single, target=target, want=(), bank=bank).posterior
+    before = model.engine.run({}, target=target, want=(), bank=bank).posterior
+    tiny = np.finfo(float).tiny
+    # P(finding | a) / P(finding | b) is the change of the odds of a over b
+    ratio = np.maximum(after[..., first], tiny) / np.maximum(after[..., second], tiny)
+    return np.asarray((ratio * before[..., second] / before[..., first]).T)
 
 
 # ------------------------------------------------------------------ conflict
@@ -483,7 +516,10 @@ def conflict(model: Model, evidence: Evidence | RawEvidence) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``bits`` (positive: less likely together than apart); ``findings``: each with ``bits``,
+        ``bits`` (positive: less likely together than apart); ``bits_given_cause`` (the same with
+        the findings independent given the cause as straw model); ``chance`` (the largest share
+        of the model's own patients with the same findings known that conflict as much or more);
+        ``findings``: each with ``bits``,
         the part of the conflict that vanishes without it (its surprise given the others minus its
         surprise alone), largest first; ``pairs``: the five pairs that conflict most by
         themselves; ``explained_by``: causes and mechanisms whose probability the findings raise
@@ -498,7 +534,14 @@ def conflict(model: Model, evidence: Evidence | RawEvidence) -> dict[str, Any]:
     names = read.informative
     n = len(names)
     if not n:
-        return {"bits": 0.0, "findings": [], "pairs": [], "explained_by": []}
+        return {
+            "bits": 0.0,
+            "bits_given_cause": 0.0,
+            "chance": 1.0,
+            "findings": [],
+            "pairs": [],
+            "explained_by": [],
+        }
     pairs = [(i, j) for i in range(n) for j in range(i + 1, n)]
     kept = np.zeros((1 + 2 * n + len(pairs), n), dtype=np.bool_)
     kept[0] = True
@@ -544,10 +587,23 @@ def conflict(model: Model, evidence: Evidence | RawEvidence) -> dict[str, Any]:
             ]
     return {
         "bits": bits,
+        "bits_given_cause": _conflict_given_cause(model, read, float(logs[0])),
+        "chance": min(1.0, 2.0**-bits),
         "findings": sorted(findings, key=lambda row: -float(str(row["bits"]))),
         "pairs": sorted(two, key=lambda row: -float(str(row["bits"])))[:5],
         "explained_by": sorted(explained, key=lambda row: -float(str(row["probability"]))),
     }
+
+
+def _conflict_given_cause(model: Model, evidence: Evidence, log_evidence: float) -> float:
+    """Conflict in bits against findings that are independent given the cause.
+
+    ``log_evidence`` is the binary logarithm of P(findings | a lesion exists).
+    """
+    from epidural_dx.analysis.validation import naive_likelihoods
+
+    straw = naive_likelihoods(model, [evidence])[0] + np.log(model.base_marginals["lesion_cause"])
+    return float(np.logaddexp.reduce(straw) / math.log(2) - log_evidence)
 
 
 def surprise(model: Model, evidence: Evidence | RawEvidence) -> list[dict[str, Any]]:
@@ -585,7 +641,49 @@ def surprise(model: Model, evidence: Evidence | RawEvidence) -> list[dict[str, A
     ]
 
 
-# ------------------------------------------------------------------ stories and counterfactuals
+def unexplained_findings(model: Model, evidence: Evidence | RawEvidence) -> list[dict[str, Any]]:
+    """List findings that all the others did not let expect, and what would explain them.
+
+    Age, sex and history are left out: rare exposures need no explanation.
+
+    Returns
+    -------
+    list of dict
+        Most surprising first, those with a probability below :data:`UNEXPECTED` given all other
+        findings: ``finding``, ``text``, ``chance`` (that probability), ``cause`` (under which the
+        finding would be likeliest), ``chance_given_cause`` and ``probability`` (of that cause now).
+
+    Raises
+    ------
+    EvidenceError
+        Bad or impossible evidence.
+    """
+    read = model.read_evidence(evidence)
+    names = read.informative
+    n = len(names)
+    kept = np.vstack([np.ones((1, n), dtype=np.bool_), ~np.eye(n, dtype=np.bool_)])
+    posterior, logs = _subsets(model, read, names, kept)
+    found = []
+    for i, name in enumerate(names):
+        chance = float(np.exp(logs[0] - logs[1 + i])) / max(read.likelihoods[name])
+        if chance >= UNEXPECTED or model.variables[name].group in ("patient", "history"):
+            continue
+        under = chance * posterior[0] / np.maximum(posterior[1 + i], 1e-300)
+        best = int(under.argmax())
+        found.append(
+            {
+                "finding": name,
+                "text": text_of(read, name),
+                "chance": chance,
+                "cause": model.causes[best],
+                "chance_given_cause": float(under[best]),
+                "probability": float(posterior[0, best]),
+            }
+        )
+    return sorted(found, key=lambda row: float(str(row["chance"])))
+
+
+# ------------------------------------------------------------------ stories
 
 
 @dataclass(frozen=True)
@@ -601,7 +699,9 @@ class Story:
     probability : float
         Of all of them together, given the evidence.
     text : str
-        The chain, such as ``melanoma_stage=metastatic → hemostasis=dic → hematoma_dic``.
+        The chain in words, such as ``melanoma in the marrow → disseminated intravascular
+        coagulation → epidural hematoma``; what does not lead to the mechanism follows it, such as
+        ``, with platelet inhibition``.
     """
 
     states: Mapping[str, str]
@@ -655,80 +755,61 @@ def stories(
             name: model.variables[name].states[place]
             for name, place in zip(conditions, places, strict=True)
         }
-        chain = [f"{n}={s}" for n, s in states.items() if s not in _NOTHING]
+        end = mechanisms[names[mechanism]]
+        drives = _conditions_behind(model, mechanism, conditions)
+        told = {n: words for n, s in states.items() if (words := condition_words(n, s))}
+        chain = [words for n, words in told.items() if n in drives]
+        beside = [words for n, words in told.items() if n not in drives]
         result.append(
             Story(
                 states={**states, "etiology": names[mechanism]},
-                cause=mechanisms[names[mechanism]].cause,
+                cause=end.cause,
                 probability=float(joint.flat[int(flat)]),
-                text=" → ".join([*chain, names[mechanism]]),
+                text=" → ".join([*chain, _end(end, chain)])
+                + (f", with {listed(beside)}" if beside else ""),
             )
         )
     return result
 
 
-def flips(model: Model, evidence: Evidence | RawEvidence) -> list[dict[str, Any]]:
-    """Smallest counterfactuals: one finding, changed or unknown, that changes the leading cause.
+def _conditions_behind(
+    model: Model, mechanism: int, conditions: Sequence[str]
+) -> frozenset[str]:
+    """Conditions that lead to a mechanism: its rate depends on them, or on what they bring about.
 
-    Returns
-    -------
-    list of dict
-        ``finding``, ``text`` (as observed), ``instead`` (another state, or ``unknown``),
-        ``leader`` and its ``probability`` then; most probable change first, by the probability of
-        the changed finding given the others.
-
-    Raises
-    ------
-    EvidenceError
-        Bad or impossible evidence.
+    A function of other variables (``marrow_disease`` of the blood's and the tumour's part) also
+    counts where one of its arguments leads there.
     """
-    read = model.read_evidence(evidence)
-    names = read.informative
-    model.run(read, want=())
-    rows: list[dict[int, Array]] = [model.arrays(read)]
-    labels: list[tuple[str, str]] = [("", "")]
-    for name in names:
-        observed = np.asarray(read.likelihoods[name], dtype=float)
-        here = model.position(name)
-        states = model.variables[name].states
-        for i in [None, *np.flatnonzero(observed == 0).tolist()]:
-            changed = dict(rows[0])
-            vector = np.ones(len(observed))
-            if i is not None:
-                vector = np.zeros(len(observed))
-                vector[i] = 1.0
-            changed[here] = vector
-            rows.append(changed)
-            labels.append((name, "unknown" if i is None else states[i]))
-    batch = {
-        position: np.vstack([row[position] for row in rows]) for position in rows[0]
+    names = list(model.variables)
+    parents = {f.child: f.variables[:-1] for f in model.plan.network.factors if f.child is not None}
+    reached = {
+        axis
+        for f in model.plan.network.factors
+        if f.child is None and len(f.variables) == 2 and np.ptp(f.table[mechanism]) > 0
+        for axis in f.variables[1:]
+        if model.variables[names[axis]].group != "patient"
     }
-    if not batch:
-        return []
-    result = model.engine.run(batch, target=(model.position("lesion_cause"),), want=())
-    leader = int(result.posterior[0].argmax())
-    unknown = {
-        name: result.log_evidence[i]
-        for i, (name, state) in enumerate(labels)
-        if state == "unknown"
-    }
-    found = []
-    for i, (name, instead) in enumerate(labels):
-        if i == 0 or not result.possible[i]:
-            continue
-        now = int(result.posterior[i].argmax())
-        if now != leader:
-            found.append(
-                {
-                    "finding": name,
-                    "text": text_of(read, name),
-                    "instead": instead,
-                    "leader": model.causes[now],
-                    "probability": float(result.posterior[i, now]),
-                    "chance": float(np.exp(result.log_evidence[i] - unknown[name])),
-                }
-            )
-    return sorted(found, key=lambda row: -float(str(row["chance"])))
+    waiting = list(reached)
+    while waiting:
+        above = [p for p in parents.get(waiting.pop(), ()) if p not in reached]
+        reached.update(above)
+        waiting += above
+    return frozenset(
+        name
+        for name in conditions
+        if (here := model.position(name)) in reached
+        or (
+            model.variables[name].kind in ("deterministic", "dominance")
+            and reached.intersection(parents.get(here, ()))
+        )
+    )
+
+
+def _end(mechanism: Mechanism, chain: Sequence[str]) -> str:
+    """Return the mechanism as the last link: its driver is not said twice."""
+    if driver_words(mechanism.driver) in chain:
+        return cause_words(mechanism.cause)
+    return mechanism_words(mechanism.name, mechanism.cause, mechanism.driver)
 
 
 # ------------------------------------------------------------------ asking
@@ -740,7 +821,14 @@ def text_of(evidence: Evidence, finding: str) -> str:
     return entry.text if entry is not None else ""
 
 
-def _cause(model: Model, cause: str) -> int:
+def cause_position(model: Model, cause: str) -> int:
+    """Position of a cause.
+
+    Raises
+    ------
+    EvidenceError
+        There is no such cause.
+    """
     if cause in model.causes:
         return model.causes.index(cause)
     raise EvidenceError(
@@ -760,6 +848,27 @@ def _check_observed(members: Collection[str], names: Sequence[str]) -> None:
                 allowed=names,
                 nearest=nearest(member, names, 1),
             )
+
+
+def subset_batch(
+    model: Model, evidence: Evidence, names: Sequence[str], kept: Booleans
+) -> dict[int, Array]:
+    """Evidence of many subsets of the findings as one batch for the engine.
+
+    Parameters
+    ----------
+    kept : ndarray of bool, shape (rows, len(names))
+        Which findings count in each row.
+
+    Returns
+    -------
+    dict of int to ndarray, shape (rows, states)
+    """
+    batch: dict[int, Array] = {}
+    for i, name in enumerate(names):
+        weights = np.asarray(evidence.likelihoods[name], dtype=float)
+        batch[model.position(name)] = np.where(kept[:, i, None], weights, 1.0)
+    return batch
 
 
 def _subsets(
@@ -788,10 +897,7 @@ def _subsets(
     empty = np.zeros((1, len(names)), dtype=np.bool_)
     distinct, where = np.unique(np.vstack([empty, kept]), axis=0, return_inverse=True)
     where = where.ravel()
-    batch: dict[int, Array] = {}
-    for i, name in enumerate(names):
-        weights = np.asarray(evidence.likelihoods[name], dtype=float)
-        batch[model.position(name)] = np.where(distinct[:, i, None], weights, 1.0)
+    batch = subset_batch(model, evidence, names, distinct)
     result = model.engine.run(batch, target=(model.position("lesion_cause"),), want=())
     if not result.possible.all():
         model.run(evidence)  # raises, naming the findings that cannot stand together

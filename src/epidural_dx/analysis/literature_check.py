@@ -147,7 +147,7 @@ class Reason:
 
 
 @dataclass(frozen=True)
-class _Asked:
+class Asked:
     """A figure with what must be asked of which network to compare it.
 
     ``complement`` asks for 1 minus the probability that all of ``event`` holds.
@@ -217,11 +217,11 @@ def literature_check(model: Model, *, experts: bool = True) -> list[dict[str, An
     """
     built = model.built
     literature = model.literature
-    after_lesion = _descendants(built, "etiology")
-    asked = [_ask(model, figure, kind, after_lesion) for figure, kind in _figures(model)]
+    after_lesion = descendants(built, "etiology")
+    asked = [ask_figure(model, figure, kind, after_lesion) for figure, kind in _figures(model)]
     if experts:
         asked += _ask_experts(model)
-    implied = _answer(model, asked)
+    implied = implied_shares(model, asked)
     reasons = read_reasons(model._priors)
     spread = _rate_spread(built)
     rows = []
@@ -354,7 +354,7 @@ def retrospective(
     """
     rows = literature_check(model) if rows is None else rows
     asked = [
-        _Asked(
+        Asked(
             figure={},
             scenario=q.scenario or model.scenario,
             population=False,
@@ -366,7 +366,7 @@ def retrospective(
         for q in quantities
     ]
     result = []
-    for q, value in zip(quantities, _answer(model, asked), strict=True):
+    for q, value in zip(quantities, implied_shares(model, asked), strict=True):
         members = set(_subtypes(model, q))
         published = []
         for row in rows:
@@ -458,13 +458,13 @@ def _described(figure: Figure, kind: str, share: float | None, patients: float |
     }
 
 
-def _ask(model: Model, figure: Figure, kind: str, after_lesion: frozenset[str]) -> _Asked:
+def ask_figure(model: Model, figure: Figure, kind: str, after_lesion: frozenset[str]) -> Asked:
     """Turn a literature row into a question, or say why it is none."""
     share = figure.proportion
     row = _described(figure, kind, share, None)
 
-    def none(problem: str) -> _Asked:
-        return _Asked(row, "", False, {}, {}, 0.0, 1.0, problem=problem)
+    def none(problem: str) -> Asked:
+        return Asked(row, "", False, {}, {}, 0.0, 1.0, problem=problem)
 
     for name, states in ((figure.variable, figure.states), (figure.given, figure.given_states)):
         if name and name != ENTRY:
@@ -492,7 +492,7 @@ def _ask(model: Model, figure: Figure, kind: str, after_lesion: frozenset[str]) 
         given["age_group"] = ("age_0_17",)
         if population:  # with the age set, the population of children is the same everywhere
             scenario = model.scenario
-    return _Asked(
+    return Asked(
         figure=row,
         scenario=scenario,
         population=population,
@@ -516,7 +516,7 @@ def _check_states(model: Model, figure: Figure, name: str, states: Sequence[str]
         )
 
 
-def _ask_experts(model: Model) -> list[_Asked]:
+def _ask_experts(model: Model) -> list[Asked]:
     """Ask for the experts' tables given a lesion, of variables that do not hang on it."""
     built, literature = model.built, model.literature
     fed = {key[0] for key in built.columns if key[1] == "lesion_subtype"}
@@ -554,7 +554,7 @@ def _ask_experts(model: Model) -> list[_Asked]:
                     "note": "",
                 }
                 asked.append(
-                    _Asked(
+                    Asked(
                         figure=row,
                         scenario=model.scenario,
                         population=False,
@@ -571,7 +571,7 @@ def _ask_experts(model: Model) -> list[_Asked]:
 # ------------------------------------------------------------------ what is implied
 
 
-def _answer(model: Model, asked: Sequence[_Asked]) -> list[float | None]:
+def implied_shares(model: Model, asked: Sequence[Asked]) -> list[float | None]:
     """Implied value of every question; those on one network run as one batch."""
     result: list[float | None] = [None] * len(asked)
     groups: dict[tuple[str, bool], list[int]] = {}
@@ -625,7 +625,7 @@ def _scenario(model: Model, name: str) -> Model:
     return load_model(model._networks, model._priors, name, backend=model.backend)
 
 
-def _descendants(built: Built, root: str) -> frozenset[str]:
+def descendants(built: Built, root: str) -> frozenset[str]:
     """Find a variable and everything below it."""
     found = {root}
     before = 0
@@ -639,7 +639,7 @@ def _descendants(built: Built, root: str) -> frozenset[str]:
 
 def _population(built: Built) -> tuple[Engine, dict[str, int]]:
     """Engine on people in general: no selection by a lesion, and nothing that depends on one."""
-    after = _descendants(built, "etiology")
+    after = descendants(built, "etiology")
     names = [name for name in built.structure.nodes if name not in after]
     position = {name: i for i, name in enumerate(names)}
     factors = tuple(

@@ -211,8 +211,17 @@ def find_parameter(parameters: Sequence[Parameter], name: str) -> int:
     raise EvidenceError(f"unknown parameter {name!r}", variable=name, nearest=close)
 
 
-def parameter_draws(model: Model, draws: int, seed: int) -> dict[ColumnKey, Array]:
+def parameter_draws(
+    model: Model, draws: int, seed: int, *, quasi_random: bool = False
+) -> dict[ColumnKey, Array]:
     """Return the draws of the parameters behind ``model.bank(draws, seed)``.
+
+    Parameters
+    ----------
+    model : Model
+    draws, seed : int
+    quasi_random : bool
+        A Latin hypercube in place of independent draws.
 
     Returns
     -------
@@ -231,8 +240,19 @@ def parameter_draws(model: Model, draws: int, seed: int) -> dict[ColumnKey, Arra
     }
     built = model.built
     return draw_parameters(
-        built.columns, built.rates, ranges, model.literature.settings, draws, seed
+        built.columns,
+        built.rates,
+        ranges,
+        model.literature.settings,
+        draws,
+        seed,
+        quasi_random=quasi_random,
     )
+
+
+def expert_source(expert: str) -> str:
+    """Source id of an expert's tables."""
+    return f"expert_{expert.lower()}"
 
 
 def source_shares(model: Model, parameters: Sequence[Parameter]) -> list[dict[str, float]]:
@@ -292,7 +312,7 @@ def source_shares(model: Model, parameters: Sequence[Parameter]) -> list[dict[st
                 if declared is not None:
                     _add(weights, declared.source_ids, rest)
                 else:
-                    named = [f"expert_{e.lower()}" for e in pooled.experts]
+                    named = [expert_source(e) for e in pooled.experts]
                     default = ASSUMED if pooled.grade == "assumed" else EXPERTS
                     _add(weights, named or [default], rest)
         total = sum(weights.values())

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -27,7 +27,12 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from epidural_dx import store
-from epidural_dx.analysis.parameters import Parameter, parameter_draws, parameters_of
+from epidural_dx.analysis.parameters import (
+    Parameter,
+    expert_source,
+    parameter_draws,
+    parameters_of,
+)
 from epidural_dx.errors import ModelError
 from epidural_dx.inference import Bank
 from epidural_dx.literature.rows import Figure
@@ -35,7 +40,7 @@ from epidural_dx.network.build import TableBuilder
 from epidural_dx.network.declared import Scenario, read_scenarios
 from epidural_dx.network.mechanisms import fit_rates
 from epidural_dx.network.parameters import ColumnKey, Parameters
-from epidural_dx.network.rates import PooledRate
+from epidural_dx.network.rates import PooledRate, RateFigure, read_rates
 
 if TYPE_CHECKING:
     from epidural_dx.model import Model
@@ -298,6 +303,47 @@ class TableMap:
             found.update(self._potentials(selection, weights))
         return found
 
+    def without(self, source: str) -> dict[int, Array]:
+        """Tables without everything that rests on one source.
+
+        Its figures are left out, its rates where another source gives the same one, and, of an
+        expert, his tables. Declared columns stay.
+
+        Parameters
+        ----------
+        source : str
+            Source id.
+
+        Returns
+        -------
+        dict of int to ndarray
+            By position of the factor in the network; empty where nothing rests on it.
+        """
+        literature = self.model.literature
+        experts = tuple(c for c in literature.experts if expert_source(c.expert) != source)
+        rates = read_rates(self.model._priors)
+        others = {_what(f) for f in rates if f.source_id != source}
+        kept = tuple(f for f in rates if f.source_id != source or _what(f) not in others)
+        if len(experts) == len(literature.experts) and len(kept) == len(rates):
+            return self.varied(keep=lambda figure: figure.source_id != source)
+        parameters = Parameters(
+            self.structure,
+            replace(literature, experts=experts),
+            self.model._priors,
+            self._parameters.scenario,
+            keep=lambda figure: figure.use == "prevalence" or figure.source_id != source,
+        )
+        parameters.rate_figures = kept
+        parameters.set_subtype_shares()
+        builder = TableBuilder(parameters)
+        found = {}
+        for name, node in self.structure.nodes.items():
+            if name != "etiology":
+                builder.tables[name] = builder.table(node)
+                found[self.factor_of[name]] = builder.tables[name]
+        selection, weights, _ = fit_rates(parameters, builder.tables)
+        return found | self._potentials(selection, weights)
+
     def stacked(self, variants: Sequence[Mapping[int, Array]]) -> Bank:
         """Return the engine's tables for variants of the model, one row each."""
         changed = set().union(*(v.keys() for v in variants)) or {0}
@@ -315,6 +361,19 @@ class TableMap:
         if not changed:
             tables[0] = np.broadcast_to(tables[0], (rows, *tables[0].shape)).copy()
         return self.model.engine.bank(tables)
+
+
+def _what(figure: RateFigure) -> tuple[str, ...]:
+    """Say what a rate is about; figures of one scenario replace the general ones."""
+    return (
+        figure.use,
+        figure.scenario,
+        figure.cause,
+        figure.given,
+        figure.state,
+        figure.age_group,
+        figure.kind,
+    )
 
 
 _MAPS: WeakKeyDictionary[Model, TableMap] = WeakKeyDictionary()

@@ -18,12 +18,14 @@ product of simplices, found by Dinkelbach's iteration (Manage Sci 1967;13:492).
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from epidural_dx.analysis.parameters import expert_source, parameters_of
 from epidural_dx.analysis.response import table_map
 from epidural_dx.analysis.sensitivity import one_way
 from epidural_dx.analysis.validation import naive_likelihoods
@@ -33,6 +35,7 @@ from epidural_dx.errors import EvidenceError
 from epidural_dx.literature.rows import Figure
 from epidural_dx.network.declared import read_scenarios
 from epidural_dx.network.parameters import ColumnKey
+from epidural_dx.network.rates import read_rates
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,14 +90,15 @@ def leave_sources_out(
     model : Model
     evidence : Evidence or mapping
     sources : sequence of str, optional
-        Source ids; by default every source that feeds a column of a finding that was observed.
+        Source ids; by default both experts and every source that feeds a column of a finding that
+        was observed.
 
     Returns
     -------
     pandas.DataFrame
         Columns variant (the source), leader, probability (of that leader), leader_before (what is
-        left of the present leader), change, distance (total variation), survives, rows (figures
-        left out), citation; largest distance first.
+        left of the present leader), change, distance (total variation), survives, rows (figures,
+        rates and experts' cells left out), citation; largest distance first.
 
     Raises
     ------
@@ -103,20 +107,22 @@ def leave_sources_out(
     """
     read = model.read_evidence(evidence)
     base = _posterior(model, read)
-    known = model.literature.sources
-    pooled = {f.id for f in model.literature.figures} & model.built.used_rows
-    figures = {f.id: f for f in model.literature.figures}
+    literature = model.literature
+    known = literature.sources
+    rows = Counter(f.source_id for f in literature.figures if f.id in model.built.used_rows)
+    rows += Counter(expert_source(c.expert) for c in literature.experts)
+    rows += Counter(f.source_id for f in read_rates(model._priors) if f.use == "fit")
     if sources is None:
+        figures = {f.id: f for f in literature.figures}
         observed = set(read.informative)
-        chosen = sorted(
-            {
-                figures[row].source_id
-                for key, column in model.built.columns.items()
-                if key[0] in observed
-                for row in column.rows
-                if row in figures
-            }
-        )
+        found = {
+            figures[row].source_id
+            for key, column in model.built.columns.items()
+            if key[0] in observed
+            for row in column.rows
+            if row in figures
+        }
+        chosen = sorted(found | {expert_source(c.expert) for c in literature.experts})
     else:
         chosen = list(sources)
     for name in chosen:
@@ -129,19 +135,12 @@ def leave_sources_out(
     if not chosen:
         return _compare(model, [], base, np.zeros((0, len(base)))).assign(rows=[], citation=[])
     tables = table_map(model)
-
-    def without(source: str) -> dict[int, Array]:
-        return tables.varied(keep=lambda figure: figure.source_id != source)
-
-    bank = tables.stacked([without(name) for name in chosen])
+    bank = tables.stacked([tables.without(name) for name in chosen])
     posteriors = model.engine.run(
         model.arrays(read), target=(model.position("lesion_cause"),), want=(), bank=bank
     ).posterior[0]
     frame = _compare(model, chosen, base, posteriors)
-    frame["rows"] = [
-        sum(f.source_id == name and f.id in pooled for f in model.literature.figures)
-        for name in chosen
-    ]
+    frame["rows"] = [rows[name] for name in chosen]
     frame["citation"] = [known[name].citation for name in chosen]
     attrs = frame.attrs
     frame = frame.sort_values("distance", ascending=False, kind="stable", ignore_index=True)
@@ -351,7 +350,10 @@ def imprecise_dirichlet(
 
 
 def diff(
-    first: Model, second: Model, evidence: Evidence | RawEvidence
+    first: Model,
+    second: Model,
+    evidence: Evidence | RawEvidence,
+    second_evidence: Evidence | RawEvidence | None = None,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Two models on one patient: what differs in the answer, and in the figures behind it.
 
@@ -360,6 +362,8 @@ def diff(
     first, second : Model
     evidence : mapping
         Read by each model.
+    second_evidence : Evidence or mapping, optional
+        What the second model is asked, where it reads the same findings in other words.
 
     Returns
     -------
@@ -376,11 +380,10 @@ def diff(
     """
     import pandas as pd
 
-    from epidural_dx.analysis.parameters import parameters_of
-
+    asked = (evidence, evidence if second_evidence is None else second_evidence)
     answers = [
-        pd.Series(_posterior(m, m.read_evidence(evidence)), index=list(m.causes))
-        for m in (first, second)
+        pd.Series(_posterior(m, m.read_evidence(e)), index=list(m.causes))
+        for m, e in zip((first, second), asked, strict=True)
     ]
     causes = pd.DataFrame({"first": answers[0], "second": answers[1]}).fillna(0.0)
     causes["change"] = causes["second"] - causes["first"]

@@ -19,7 +19,7 @@ tables, and curves come from rebuilding (``form`` says which: ``quotient`` or ``
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -34,18 +34,18 @@ from epidural_dx.errors import EvidenceError
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
 
+    from epidural_dx.analysis.uncertainty import PanelResults
     from epidural_dx.clinical.evidence import Evidence
     from epidural_dx.inference import Bank
     from epidural_dx.model import Model, RawEvidence
 
 Array = NDArray[np.float64]
 
+#: Results of a test that are differentiated at a time.
+RESULT_ROWS = 16
 #: How a curve is known.
 FORMS = ("quotient", "rebuilt")
-#: Colours that colour-blind readers tell apart (Okabe, Ito, 2008).
-LOWER_COLOR, UPPER_COLOR = "#0072B2", "#D55E00"
 
 
 @dataclass(frozen=True, eq=False)
@@ -321,6 +321,65 @@ def one_way(
     )
 
 
+def information_derivatives(
+    model: Model, evidence: Evidence, panel: PanelResults, variable: str = "lesion_cause"
+) -> tuple[float, Array]:
+    r"""Information that a test gives about a variable, and its derivative by every parameter.
+
+    .. math:: I = \sum_{r, c} P(c, r \mid e) \log_2 \frac{P(c, r \mid e)}{P(c \mid e) P(r \mid e)}
+
+    has the differential :math:`\sum_{r,c} L_{cr}\, dP(c, r \mid e)` with the logarithms
+    :math:`L_{cr}` held fixed, since the changes of all probabilities sum to 0. For one result r
+    that is the probability of r with :math:`L_{\cdot r}` (and a constant that makes it positive) as
+    a likelihood of the variable: one reverse pass per result.
+
+    Parameters
+    ----------
+    model : Model
+    evidence : Evidence
+    panel : PanelResults
+        From :func:`~epidural_dx.analysis.uncertainty.panel_results`; sampled results stand for all.
+    variable : {"lesion_cause", "etiology"}
+
+    Returns
+    -------
+    bits : float
+    derivative : ndarray, shape (parameters,)
+    """
+    response = table_response(model)
+    at = model.position(variable)
+    arrays = model.arrays(evidence)
+    base = model.engine.run(arrays, target=(at,), want=())
+    after = model.engine.run(panel.rows, target=(at,), want=())
+    logs = after.log_evidence - base.log_evidence[0] + panel.log_weight
+    weight = np.exp(logs - logs.max())
+    weight /= weight.sum()
+    now, then = base.posterior, after.posterior
+    lifted = np.log2(np.divide(then, now, out=np.ones_like(then), where=then > 0))
+    bits = float((weight[:, None] * then * lifted).sum())
+    shift = 1.0 - float(lifted.min())
+
+    def of_log_evidence(rows: Mapping[int, Array], share: Array) -> Array:
+        """Sum the derivatives of log P(row) with some weights."""
+        found = np.zeros(len(response.parameters))
+        for start in range(0, len(share), RESULT_ROWS):
+            some = slice(start, start + RESULT_ROWS)
+            tables = model.engine.derivatives({p: w[some] for p, w in rows.items()}).tables
+            summed = [np.tensordot(share[some], t, axes=1)[None] for t in tables]
+            found += response.pull_back(summed)[:, 0]
+        return found
+
+    weighted = {**panel.rows, at: (lifted + shift) * panel.rows.get(at, 1.0)}
+    slope = of_log_evidence(weighted, weight * (then * (lifted + shift)).sum(axis=1))
+    if not panel.sampled:
+        whole = {p: w[None] for p, w in arrays.items()} or {at: np.ones((1, now.shape[1]))}
+        return bits, slope - (bits + shift) * of_log_evidence(whole, np.ones(1))
+    # weights are normalised to the sample, whose mean posterior is not quite the present one
+    slope -= (bits + shift) * of_log_evidence(panel.rows, weight)
+    missed = np.divide(weight @ then, now[0], out=np.zeros_like(now[0]), where=now[0] > 0)
+    return bits, slope - one_way(model, evidence, variable).derivative @ missed / np.log(2)
+
+
 def tornado(
     model: Model,
     evidence: Evidence | RawEvidence,
@@ -442,7 +501,8 @@ def two_way(
     -------
     pandas.DataFrame
         Columns first, second (values), probability (of the hypothesis), margin (by which it leads
-        the best other state; negative where another one leads), leader.
+        the best other state; negative where another one leads), leader. ``attrs``: first, second,
+        hypothesis, now (the present values).
 
     Raises
     ------
@@ -494,7 +554,12 @@ def two_way(
             "leader": [states[k] for k in answers.argmax(axis=1)],
         }
     )
-    frame.attrs.update(first=one.name, second=two.name, hypothesis=hypothesis or leader)
+    frame.attrs.update(
+        first=one.name,
+        second=two.name,
+        hypothesis=hypothesis or leader,
+        now=(one.value, two.value),
+    )
     return frame
 
 
@@ -599,45 +664,3 @@ def evidence_sensitivity(
     frame = pd.DataFrame(table, columns=columns)
     frame.attrs.update(hypothesis=name, posterior=float(base[h]))
     return frame
-
-
-def plot_tornado(frame: pd.DataFrame, ax: Axes | None = None) -> Axes:
-    """Draw a tornado table: bars from the posterior at the lower to that at the upper limit.
-
-    Parameters
-    ----------
-    frame : pandas.DataFrame
-        From :func:`tornado`.
-    ax : matplotlib axes, optional
-
-    Returns
-    -------
-    matplotlib axes
-    """
-    import matplotlib.pyplot as plt
-    from matplotlib.patches import Patch
-
-    if ax is None:
-        _, ax = plt.subplots(figsize=(9, 0.42 * len(frame) + 1.3), layout="constrained")
-    now = frame.attrs["posterior"]
-    for row, (low, high) in enumerate(zip(frame["at_low"], frame["at_high"], strict=True)):
-        ax.barh(row, low - now, left=now, color=LOWER_COLOR, height=0.7)
-        ax.barh(row, high - now, left=now, color=UPPER_COLOR, height=0.7)
-    ax.axvline(now, color="black", linewidth=1)
-    ax.set_yticks(
-        range(len(frame)),
-        [f"{p}  ({v:.3g})" for p, v in zip(frame["parameter"], frame["value"], strict=True)],
-    )
-    ax.invert_yaxis()
-    ax.set_xlabel(f"P({frame.attrs['hypothesis']} | findings)")
-    handles = [Patch(color=c) for c in (LOWER_COLOR, UPPER_COLOR)]
-    ax.legend(
-        handles,
-        ["parameter at its 5 % quantile", "at its 95 % quantile"],
-        loc="lower center",
-        bbox_to_anchor=(0.5, 1.0),
-        ncols=2,
-        frameon=False,
-    )
-    ax.spines[["top", "right"]].set_visible(False)
-    return ax

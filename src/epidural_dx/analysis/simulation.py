@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from epidural_dx.analysis.explanation import UNEXPECTED
 from epidural_dx.analysis.scores import (
     Array,
     CalibrationBin,
@@ -22,14 +23,12 @@ from epidural_dx.analysis.scores import (
     log_scores,
     ranks,
 )
+from epidural_dx.analysis.validation import cause_marginals
+from epidural_dx.answer import CONFLICT
 from epidural_dx.network.assembly import absorbed_form
 
 if TYPE_CHECKING:
     from epidural_dx.model import Model
-
-#: Conflict in bits above which an answer warns (`epidural_dx.answer`).
-CONFLICT = 3.0
-
 
 @dataclass(frozen=True, eq=False)
 class SelfConsistency:
@@ -52,6 +51,15 @@ class SelfConsistency:
         Mean posterior over patients and base rates; equal up to chance.
     conflicting : float
         Share of patients whose findings conflict by more than `CONFLICT` bits.
+    unexpected : float
+        Share with a finding that the others did not let expect
+        (`explanation.unexplained_findings`).
+    unexplained : float
+        Share whose findings every cause explains worse than chance does
+        (`explanation.surprise`).
+    naive_log_score, naive_calibration_error : float
+        Of naive Bayes with the model's own marginals on the same patients: what is lost when the
+        dependencies are real and ignored.
     """
 
     patients: int
@@ -66,6 +74,10 @@ class SelfConsistency:
     mean_posterior: Array
     prior: Array
     conflicting: float
+    unexpected: float
+    unexplained: float
+    naive_log_score: float
+    naive_calibration_error: float
 
 
 def draw_patients(model: Model, patients: int, seed: int = 1) -> dict[str, NDArray[np.int64]]:
@@ -149,6 +161,7 @@ def self_consistency(
         model.position(name): np.where(shown[:, i], drawn[name], -1)
         for i, name in enumerate(open_to_view)
     }
+    marginals = cause_marginals(model)
     result = model.engine.run(evidence, target=(model.position("lesion_cause"),), want=())
     nothing = float(model.engine.run({}, want=()).log_evidence[0])
     posterior = np.asarray(result.posterior)
@@ -163,7 +176,31 @@ def self_consistency(
     for i, name in enumerate(open_to_view):
         alone = np.log(np.maximum(model.base_marginals[name], 1e-300))[drawn[name]]
         apart += np.where(shown[:, i], alone, 0.0)
-    bits = (apart - (result.log_evidence - nothing)) / np.log(2)
+    separate = np.log(np.maximum(model.base_marginals["lesion_cause"], 1e-300)) + sum(
+        np.where(shown[:, i, None], np.log(marginals[name][:, drawn[name]].T), 0.0)
+        for i, name in enumerate(open_to_view)
+    )
+    naive = np.exp(separate - separate.max(axis=1, keepdims=True))
+    naive /= naive.sum(axis=1, keepdims=True)
+    together = result.log_evidence - nothing
+    bits = (apart - together) / np.log(2)
+    prior = np.asarray(model.base_marginals["lesion_cause"])
+    under = together[:, None] + np.log(np.maximum(posterior, 1e-300) / prior)
+    unexpected = np.zeros(patients, dtype=np.bool_)
+    looked_at = [
+        i for i, name in enumerate(open_to_view)
+        if model.variables[name].group not in ("patient", "history")
+    ]
+    for place in range(findings):
+        # the finding at this place among each patient's own is taken away
+        column = np.argsort(~shown, axis=1, kind="stable")[:, place]
+        rest = {
+            model.position(name): np.where(shown[:, i] & (column != i), drawn[name], -1)
+            for i, name in enumerate(open_to_view)
+        }
+        without = model.engine.run(rest, want=()).log_evidence
+        chance = np.exp(result.log_evidence - without)
+        unexpected |= (chance < UNEXPECTED) & np.isin(column, looked_at)
     return SelfConsistency(
         patients=patients,
         findings=findings,
@@ -177,6 +214,12 @@ def self_consistency(
         calibration_error=calibration_error(confidence, correct, bins),
         calibration=calibration_table(confidence, correct, bins),
         mean_posterior=posterior.mean(axis=0),
-        prior=np.asarray(model.base_marginals["lesion_cause"]),
+        prior=prior,
         conflicting=float((bits > CONFLICT).mean()),
+        unexpected=float(unexpected.mean()),
+        unexplained=float((apart > under.max(axis=1)).mean()),
+        naive_log_score=float(log_scores(naive, own).mean()),
+        naive_calibration_error=calibration_error(
+            naive.max(axis=1), (ranks(naive, truth) == 1).astype(float), bins
+        ),
     )

@@ -20,11 +20,16 @@ its results x being drawn from the column's own draws; E[. | x] re-weights the d
 likelihood (Menzies, Med Decis Making 2016;36:308). One more series differs from the others as
 series do: its counts are Dirichlet-multinomial with the intraclass correlation of pooling, so n
 patients of one hospital never settle a figure.
+
+A *series* notes every finding in the same patients, so it informs all columns of one disease at
+once. Its EVSI is by regression on what one would then believe (Strong, Oakley, Brennan, Breeze,
+Med Decis Making 2015;35:570): every draw makes counts, the counts make the columns' posterior
+means, and the gains are regressed on the change that these make of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -42,8 +47,8 @@ from epidural_dx.analysis.attribution import (
 )
 from epidural_dx.analysis.parameters import Parameter, find_parameter, parameter_draws
 from epidural_dx.analysis.sensitivity import OneWay, one_way
+from epidural_dx.analysis.uncertainty import decision_values
 from epidural_dx.clinical.spelling import nearest
-from epidural_dx.decision.utilities import read_utilities
 from epidural_dx.errors import EvidenceError
 from epidural_dx.network.parameters import ColumnKey
 
@@ -55,8 +60,8 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-#: What may be decided.
-DECISIONS = ("cause", "treatment")
+#: Series that are drawn under every draw.
+REPLICATES = 8
 #: What EVPPI is given for.
 LEVELS = ("parameter", "group", "cause")
 
@@ -164,19 +169,32 @@ class DecisionDraws:
 
     @cached_property
     def _scores(self) -> dict[ColumnKey, Array]:
+        return self._changes(self.parameters)
+
+    def _changes(self, draws: Mapping[ColumnKey, Array]) -> dict[ColumnKey, Array]:
         """Change of P(cause) made by each column, to first order in the log odds."""
         p = self.functions.posterior
         likely = np.flatnonzero(p > 1e-6)
         by_key: dict[ColumnKey, Array] = {}
         for h in likely:
-            for key, score in column_scores(self.functions, self.parameters, int(h)).items():
+            for key, score in column_scores(self.functions, draws, int(h)).items():
                 change = by_key.setdefault(key, np.zeros((len(score), len(p))))
                 change[:, h] = p[h] * (1 - p[h]) * score
         return by_key
 
-    def scores(self, keys: Sequence[ColumnKey]) -> tuple[Array, ...]:
-        """Sum what a group of columns does to each option's gain, per choice (draws, options)."""
-        change = sum((self._scores[k] for k in keys if k in self._scores), np.zeros(()))
+    def scores(
+        self, keys: Sequence[ColumnKey], draws: Mapping[ColumnKey, Array] | None = None
+    ) -> tuple[Array, ...]:
+        """Sum what a group of columns does to each option's gain, per choice (draws, options).
+
+        Parameters
+        ----------
+        keys : sequence of key
+        draws : mapping, optional
+            Other values of these columns, one row per draw; by default the draws themselves.
+        """
+        changes = self._scores if draws is None else self._changes(draws)
+        change = sum((changes[k] for k in keys if k in changes), np.zeros(()))
         found = []
         for value, weight in zip(self.values, self.weights, strict=True):
             if change.ndim == 0:
@@ -213,54 +231,18 @@ def decision_draws(
     EvidenceError
         Unknown decision, fewer than 50 draws, bad evidence.
     """
-    if decision not in DECISIONS:
-        raise EvidenceError(
-            f"{decision!r} is no decision", value=decision, allowed=DECISIONS,
-            nearest=nearest(decision, DECISIONS),
-        )
     if draws < FEWEST_DRAWS:
         raise EvidenceError(
             f"the value of studies needs at least {FEWEST_DRAWS} draws, got {draws}", value=draws
         )
-    functions = one_way(model, evidence)
-    arrays = model.arrays(functions.evidence)
-    bank = model.bank(draws, seed)
-    at = model.position("lesion_cause")
-    want = () if decision == "cause" else ("joints",)
-    result = model.engine.run(arrays, target=(at,), want=want, bank=bank)
-    parameters = parameter_draws(model, draws, seed)
-    if decision == "cause":
-        return DecisionDraws(
-            decision=decision,
-            functions=functions,
-            values=(result.posterior[0],),
-            options=(model.causes,),
-            weights=(np.eye(len(model.causes)),),
-            parameters=parameters,
-        )
-    assert result.joints is not None
-    states = [model.variables[v].states for v in ("limb_weakness", "marrow_infiltration")]
-    u = read_utilities(model._priors, model.causes, states[0], states[1])
-    lesion = u.lesion() - u.extra_harm[:, :, None] - u.harm[:, None, None]
-    marrow = u.marrow_value() - u.marrow_harm[:, None]
-    with_weakness = result.joints[model.position("limb_weakness")][0]
-    with_marrow = result.joints[model.position("marrow_infiltration")][0]
-    values = (
-        np.einsum("ncw,acw->na", with_weakness, lesion),
-        np.einsum("ncm,am->na", with_marrow, marrow),
-    )
-    by_cause = [j.mean(axis=0) for j in (with_weakness, with_marrow)]
-    shares = [j / np.maximum(j.sum(axis=1, keepdims=True), 1e-300) for j in by_cause]
+    choices = decision_values(model, evidence, decision, draws=draws, seed=seed)
     return DecisionDraws(
         decision=decision,
-        functions=functions,
-        values=values,
-        options=(tuple(a.name for a in u.actions), tuple(a.name for a in u.marrow_actions)),
-        weights=(
-            np.einsum("cw,acw->ac", shares[0], lesion),
-            np.einsum("cm,am->ac", shares[1], marrow),
-        ),
-        parameters=parameters,
+        functions=one_way(model, evidence),
+        values=tuple(c.values for c in choices),
+        options=tuple(c.options for c in choices),
+        weights=tuple(c.weights for c in choices),
+        parameters=parameter_draws(model, draws, seed),
     )
 
 
@@ -452,14 +434,7 @@ def value_of_study(
         raise EvidenceError(
             "is no column of shares: a study counts patients by state", variable=p.name
         )
-    sizes = [patients] if isinstance(patients, int) else list(patients)
-    for n in sizes:
-        if n < 1:
-            raise EvidenceError(f"a study needs at least 1 patient, got {n}", value=n)
-    settings = problem.functions.model.literature.settings
-    rho = settings.correlation if correlation is None else correlation
-    if not 0 <= rho < 1:
-        raise EvidenceError(f"the correlation must lie in 0..1, got {rho:g}", value=rho)
+    sizes, rho = _design(problem, patients, correlation)
     shares = problem.parameters[p.key]
     shares = shares[:, shares.mean(axis=0) > 1e-9]
     fitted = [
@@ -475,6 +450,168 @@ def value_of_study(
     frame = pd.DataFrame(rows, columns=["patients", "evsi", "error", "evppi"])
     frame.attrs.update(column=column_name(p), correlation=rho, evpi=problem.perfect_information)
     return frame
+
+
+def _design(
+    problem: DecisionDraws, patients: int | Sequence[int], correlation: float | None
+) -> tuple[list[int], float]:
+    """Sizes of a study and the correlation between series, checked."""
+    sizes = [patients] if isinstance(patients, int) else list(patients)
+    for n in sizes:
+        if n < 1:
+            raise EvidenceError(f"a study needs at least 1 patient, got {n}", value=n)
+    settings = problem.functions.model.literature.settings
+    rho = settings.correlation if correlation is None else correlation
+    if not 0 <= rho < 1:
+        raise EvidenceError(f"the correlation must lie in 0..1, got {rho:g}", value=rho)
+    return sizes, rho
+
+
+def series_of(problem: DecisionDraws) -> dict[str, list[ColumnKey]]:
+    """Columns that a series of patients would inform, by what its patients have in common."""
+    found: dict[str, dict[ColumnKey, None]] = {}
+    for p in problem.functions.parameters:
+        if p.kind == "column" and p.key[1] and p.key[2] and not p.key[3].startswith("prevalence"):
+            found.setdefault(f"{p.key[1]}={p.key[2]}", {})[p.key] = None
+    return {name: list(keys) for name, keys in found.items()}
+
+
+def value_of_series(
+    problem: DecisionDraws,
+    patients_with: str,
+    patients: int | Sequence[int],
+    *,
+    correlation: float | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """EVSI of a series that notes every finding in patients of one kind.
+
+    Parameters
+    ----------
+    problem : DecisionDraws
+    patients_with : str
+        What they have in common, such as ``lesion_subtype=leukemia``.
+    patients : int or sequence of int
+    correlation : float, optional
+        Intraclass correlation between series; by default that of pooling.
+    seed : int
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns patients, evsi, error, evppi, evppi_error (of all its columns together), columns
+        (how many); EVSI lies between 0 and EVPPI.
+
+    Raises
+    ------
+    EvidenceError
+        No such kind of patients, fewer than 1 patient, a correlation outside 0..1.
+    """
+    import pandas as pd
+
+    kinds = series_of(problem)
+    if patients_with not in kinds:
+        raise EvidenceError(
+            f"no column is about patients with {patients_with!r}",
+            value=patients_with,
+            nearest=nearest(patients_with, kinds),
+        )
+    sizes, rho = _design(problem, patients, correlation)
+    keys = kinds[patients_with]
+    known = [
+        partial_information(v, s)
+        for v, s in zip(problem.values, problem.scores(keys), strict=True)
+    ]
+    evppi, evppi_error = sum(v for v, _ in known), float(np.hypot.reduce([e for _, e in known]))
+    rows = []
+    for n in sizes:
+        believed = _believed_after(problem, keys, n, rho, np.random.default_rng(seed))
+        found = [
+            partial_information(np.repeat(v, REPLICATES, axis=0), s)
+            for v, s in zip(problem.values, problem.scores(keys, believed), strict=True)
+        ]
+        error = float(np.hypot.reduce([e for _, e in found]))
+        evsi = min(sum(v for v, _ in found), evppi)
+        rows.append((n, evsi, error, evppi, evppi_error, len(keys)))
+    columns = ["patients", "evsi", "error", "evppi", "evppi_error", "columns"]
+    frame = pd.DataFrame(rows, columns=columns)
+    frame.attrs.update(
+        patients_with=patients_with, correlation=rho, evpi=problem.perfect_information
+    )
+    return frame
+
+
+def _believed_after(
+    problem: DecisionDraws,
+    keys: Sequence[ColumnKey],
+    patients: int,
+    correlation: float,
+    rng: np.random.Generator,
+) -> dict[ColumnKey, Array]:
+    """Draw the counts of some series under every draw, and return the means of the columns then.
+
+    Returns
+    -------
+    dict
+        Arrays of shape (draws * REPLICATES, states), the series of one draw one after another.
+    """
+    believed = {}
+    for key in keys:
+        pooled = problem.functions.model.built.columns[key]
+        p = np.repeat(problem.parameters[key], REPLICATES, axis=0)
+        if correlation > 0:
+            gamma = rng.standard_gamma(np.maximum(p * (1 - correlation) / correlation, 1e-12))
+            p = np.maximum(gamma, 1e-300)
+        p = p / p.sum(axis=1, keepdims=True)
+        counts = rng.multinomial(patients, p)
+        # patients of one series count as fewer independent ones, as in pooling
+        effective = patients / (1 + (patients - 1) * correlation)
+        believed[key] = (pooled.alpha + counts * (effective / patients)) / (
+            pooled.ess + effective
+        )
+    return believed
+
+
+def rank_series(
+    problem: DecisionDraws, patients: int = 50, *, top: int = 10, seed: int = 0
+) -> pd.DataFrame:
+    """Series worth most: EVSI of noting every finding in so many patients of one kind.
+
+    Parameters
+    ----------
+    problem : DecisionDraws
+    patients : int
+    top : int
+        Rows.
+    seed : int
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns patients_with, patients, evsi, error, evppi, evppi_error, columns; best first.
+
+    Raises
+    ------
+    EvidenceError
+        Fewer than 1 patient or row.
+    """
+    import pandas as pd
+
+    if top < 1:
+        raise EvidenceError(f"top must be at least 1, got {top}", value=top)
+    reach = {
+        name: sum(float(s.var(axis=0).max()) for s in problem.scores(keys))
+        for name, keys in series_of(problem).items()
+    }
+    chosen = sorted(reach, key=lambda name: -reach[name])[: 2 * top]
+    parts = [value_of_series(problem, name, patients, seed=seed) for name in chosen]
+    frame = pd.concat(parts, ignore_index=True)
+    frame.insert(0, "patients_with", chosen)
+    frame = frame.sort_values("evsi", ascending=False, kind="stable").head(top)
+    frame.attrs.update(
+        evpi=problem.perfect_information, decision=problem.decision, best=problem.best
+    )
+    return frame.reset_index(drop=True)
 
 
 def rank_studies(

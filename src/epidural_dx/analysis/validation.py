@@ -420,6 +420,44 @@ class ValidationReport:
             for union in (False, True)
         ]
 
+    def dependence_rows(self) -> list[dict[str, Any]]:
+        """Tell whether the dependencies help: model minus naive Bayes, paired bootstrap.
+
+        Returns
+        -------
+        list of dict
+            ``prior``, ``score`` (calibration_error or brier, both better when lower), ``model``,
+            ``naive_bayes``, ``difference``, ``lower``, ``upper``.
+        """
+        draws = resamples(len(self.cases), self.bootstrap, self.seed)
+        whole = np.arange(len(self.cases), dtype=np.int64)
+        result = []
+        for prior in PRIORS:
+            ours, theirs = (self._statistics(prior, m) for m in ("model", "naive_bayes"))
+            for score in ("calibration_error", "brier"):
+                first, second = ours[score], theirs[score]
+
+                def gap(
+                    draw: Integers,
+                    first: Callable[[Integers], float] = first,
+                    second: Callable[[Integers], float] = second,
+                ) -> float:
+                    return first(draw) - second(draw)
+
+                lower, upper = bootstrap_interval(gap, draws, self.confidence)
+                result.append(
+                    {
+                        "prior": prior,
+                        "score": score,
+                        "model": first(whole),
+                        "naive_bayes": second(whole),
+                        "difference": gap(whole),
+                        "lower": lower,
+                        "upper": upper,
+                    }
+                )
+        return result
+
     def to_dict(self) -> dict[str, Any]:
         """Everything as one JSON document."""
         return {
@@ -438,6 +476,7 @@ class ValidationReport:
             },
             "scores": self.rows(),
             "comparisons": self.comparison_rows(),
+            "dependence": self.dependence_rows(),
             "by_prior": {
                 prior: {
                     "calibration": self.calibration_rows(prior),
@@ -920,11 +959,22 @@ def text_report(report: ValidationReport, prior: str = "mix") -> str:
         ("calibration of the leading cause", report.calibration_rows(prior)),
         ("by final cause", report.cause_rows(prior)),
         ("by stage", report.stage_rows(prior)),
+        ("model minus naive Bayes", report.dependence_rows()),
+        ("who is taken for whom", _taken_for(report, prior)),
         ("patients, worst first", report.case_rows(prior)),
     ):
+        if not rows:
+            continue
         table = [list(rows[0])] + [[_shown(v) for v in row.values()] for row in rows]
         parts += ["", f"{title} ({prior})", aligned(table)]
     return "\n".join(parts)
+
+
+def _taken_for(report: ValidationReport, prior: str) -> list[dict[str, Any]]:
+    """Rows of the confusion table off its diagonal, most patients first."""
+    wrong = [r for r in report.confusion_rows(prior) if r["final_cause"] != r["leading_cause"]]
+    wrong.sort(key=lambda r: -int(r["n"]))
+    return [{**row, "cases": ", ".join(row["cases"])} for row in wrong]
 
 
 def _shown(value: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +19,8 @@ from epidural_dx.cli.output import (
     text,
     waiting,
 )
+from epidural_dx.cli.writing import check_place, written_whole
+from epidural_dx.errors import EvidenceError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,8 +31,8 @@ if TYPE_CHECKING:
 GRADES = ("counted", "estimated", "expert", "assumed")
 
 
-def run(*, as_json: bool, model_options: Mapping[str, Any]) -> None:
-    """Load and check everything, then print what the numbers rest on.
+def run(*, card: Path | None, as_json: bool, model_options: Mapping[str, Any]) -> None:
+    """Load and check everything, then print what the numbers rest on, or write the model card.
 
     Raises
     ------
@@ -37,6 +40,7 @@ def run(*, as_json: bool, model_options: Mapping[str, Any]) -> None:
         A wrong file, with file, line and name.
     """
     from epidural_dx.analysis.literature_check import cause_shares
+    from epidural_dx.decision.workup import check_decision_files
     from epidural_dx.literature.topics import read_catalog
     from epidural_dx.network.build import unused_pool_rows
     from epidural_dx.network.coverage import (
@@ -48,8 +52,12 @@ def run(*, as_json: bool, model_options: Mapping[str, Any]) -> None:
     from epidural_dx.network.declared import read_scenarios
     from epidural_dx.store import data_folder
 
+    if card is not None:
+        _write_card(card, as_json=as_json, model_options=model_options)
+        return
     priors = data_folder("priors", model_options["priors"])
     model = open_model(**model_options)
+    check_decision_files(model)
     with waiting("Building the tables"):
         built = model.built
         catalog = read_catalog(priors)
@@ -108,6 +116,21 @@ def run(*, as_json: bool, model_options: Mapping[str, Any]) -> None:
     _print_rates(console, document["rates"])
     _print_shares(console, model.causes, shares)
     _print_unused(console, document["without_effect"])
+
+
+def _write_card(card: Path, *, as_json: bool, model_options: Mapping[str, Any]) -> None:
+    from epidural_dx.analysis.model_card import model_card
+
+    if as_json:
+        raise EvidenceError("--model-card and --json exclude each other")
+    check_place(card, (".md", ".html"))
+    model = open_model(**model_options)
+    with waiting("Describing the model"):
+        document = model_card(model, card.parent)
+        page = document.html() if card.suffix.lower() == ".html" else document.markdown()
+    with written_whole(card) as temporary:
+        temporary.write_text(page, encoding="utf-8", newline="\n")
+    print(f"{card}: {len(page.encode()):,} bytes")
 
 
 def _work_of_patients(model: Model) -> dict[str, int]:

@@ -22,7 +22,8 @@ Case = Annotated[
     str,
     typer.Argument(
         metavar="CASE",
-        help="YAML or JSON file, - for standard input, or a published patient of cases/.",
+        help="YAML or JSON file (also a FHIR R4 Bundle), - for standard input, or a published "
+        "patient of cases/.",
     ),
 ]
 Set = Annotated[
@@ -95,6 +96,28 @@ def diagnose(
     no_intervals: Annotated[
         bool, typer.Option("--no-intervals", help="Leave out the 90% intervals (faster).")
     ] = False,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="text, json, or fhir (R4 Bundle: RiskAssessment, ServiceRequests, "
+            "GuidanceResponse).  [default: text]",
+        ),
+    ] = None,
+    as_of: Annotated[
+        str | None,
+        typer.Option(
+            "--as-of",
+            metavar="DATE",
+            help="For a FHIR Bundle: the day for the age and for what is recent.  "
+            "[default: the newest date in it]",
+        ),
+    ] = None,
+    snomed: Annotated[
+        bool,
+        typer.Option("--snomed", help="With --format fhir: SNOMED CT codes too (needs a licence)."),
+    ] = False,
     scenario: Scenario = None,
     cause_mix: Mix = None,
     json: Json = False,
@@ -111,7 +134,9 @@ def diagnose(
         all_stages=all_stages,
         with_tests=not no_tests,
         with_intervals=not no_intervals,
-        as_json=json,
+        form=diagnosing.form_of(format, as_json=json, all_stages=all_stages),
+        as_of=as_of,
+        snomed=snomed,
         model_options=_model(networks, priors, scenario, cause_mix),
     )
 
@@ -130,8 +155,32 @@ def next_tests(
     ] = None,
     by: Annotated[
         str,
-        typer.Option("--by", metavar="ORDER", help="information, information_per_cost or value."),
+        typer.Option(
+            "--by",
+            metavar="ORDER",
+            help="information, information-per-cost, information-per-hour or value.",
+        ),
     ] = "information",
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option("--exclude", metavar="TEST", help="Do without this test. Repeatable."),
+    ] = None,
+    max_hours: Annotated[
+        float | None,
+        typer.Option("--max-hours", metavar="HOURS", help="Only results that come this soon."),
+    ] = None,
+    hours_since_onset: Annotated[
+        float | None,
+        typer.Option("--hours-since-onset", metavar="HOURS", help="Time already lost."),
+    ] = None,
+    plan: Annotated[
+        bool,
+        typer.Option("--plan", help="Also what then for each likely result, and when to stop."),
+    ] = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", metavar="FILE", help="Draw that plan: .png, .svg or .pdf."),
+    ] = None,
     set: Set = None,
     stage: Stage = None,
     scenario: Scenario = None,
@@ -149,6 +198,11 @@ def next_tests(
         stage,
         target=tuple(target or ()),
         by=by,
+        exclude=tuple(exclude or ()),
+        max_hours=max_hours,
+        hours_since_onset=hours_since_onset,
+        with_plan=plan,
+        plot=plot,
         as_json=json,
         model_options=_model(networks, priors, scenario, cause_mix),
     )
@@ -164,9 +218,17 @@ def plan(
         list[str] | None,
         typer.Option("--exclude", metavar="TEST", help="Do without this test. Repeatable."),
     ] = None,
+    max_hours: Annotated[
+        float | None,
+        typer.Option("--max-hours", metavar="HOURS", help="Only results that come this soon."),
+    ] = None,
     hours_since_onset: Annotated[
         float | None,
         typer.Option("--hours-since-onset", metavar="HOURS", help="Time already lost."),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option("--plot", metavar="FILE", help="Also draw the plan: .png, .svg or .pdf."),
     ] = None,
     set: Set = None,
     stage: Stage = None,
@@ -185,7 +247,9 @@ def plan(
         stage,
         by=by,
         exclude=tuple(exclude or ()),
+        max_hours=max_hours,
         hours_since_onset=hours_since_onset,
+        plot=plot,
         as_json=json,
         model_options=_model(networks, priors, scenario, cause_mix),
     )
@@ -194,6 +258,29 @@ def plan(
 @app.command()
 def explain(
     case: Case,
+    cause: Annotated[
+        str | None,
+        typer.Option(
+            "--cause", metavar="NAME", help="Explain this cause.  [default: the leading one]"
+        ),
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(
+            "--against", metavar="NAME", help="Compare with this one.  [default: the next one]"
+        ),
+    ] = None,
+    table: Annotated[
+        bool, typer.Option("--table", help="A row per finding instead of the letter.")
+    ] = False,
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            "--plot",
+            metavar="FILE",
+            help="Also draw the log odds and the ways of the findings: .png, .svg or .pdf.",
+        ),
+    ] = None,
     set: Set = None,
     stage: Stage = None,
     scenario: Scenario = None,
@@ -202,13 +289,17 @@ def explain(
     networks: Networks = None,
     priors: Priors = None,
 ) -> None:
-    """Show how much every finding speaks for or against the leading cause."""
+    """Explain the answer: what speaks for and against, through what, and what would change it."""
     from epidural_dx.cli import explaining
 
     explaining.run(
         case,
         set or (),
         stage,
+        cause=cause,
+        against=against,
+        table=table,
+        plot=plot,
         as_json=json,
         model_options=_model(networks, priors, scenario, cause_mix),
     )
@@ -221,6 +312,12 @@ def uncertainty(
         int, typer.Option("--draws", metavar="N", help="Draws of every figure, 2 to 5000.")
     ] = 200,
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the draws.")] = 0,
+    quasi_random: Annotated[
+        bool,
+        typer.Option(
+            "--quasi-random", help="A Latin hypercube: means settle with fewer draws."
+        ),
+    ] = False,
     tests: Annotated[
         bool,
         typer.Option("--tests", help="Also how often each test tells most (up to a minute)."),
@@ -234,10 +331,11 @@ def uncertainty(
     scenario: Scenario = None,
     cause_mix: Mix = None,
     json: Json = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print the table of causes as CSV.")] = False,
     networks: Networks = None,
     priors: Priors = None,
 ) -> None:
-    """Show how sure the answer is when every figure may be off."""
+    """Show how sure the answer and the decision are when every figure may be off."""
     from epidural_dx.cli import spreading
 
     spreading.run(
@@ -246,9 +344,11 @@ def uncertainty(
         stage,
         draws=draws,
         seed=seed,
+        quasi_random=quasi_random,
         with_tests=tests,
         out=out,
         as_json=json,
+        as_csv=csv,
         model_options=_model(networks, priors, scenario, cause_mix),
     )
 
@@ -272,6 +372,17 @@ def sensitivity(
             help="Split the uncertainty by parameter, group, cause or source.  [default: source]",
         ),
     ] = None,
+    ranking: Annotated[
+        bool,
+        typer.Option(
+            "--ranking",
+            help="Split the uncertainty of the order of the two most telling tests instead.",
+        ),
+    ] = False,
+    total: Annotated[
+        bool,
+        typer.Option("--total", help="Add the total indices of the largest shares (slower)."),
+    ] = False,
     cause: Annotated[
         str | None,
         typer.Option("--cause", metavar="NAME", help="Of this cause.  [default: the leading one]"),
@@ -283,7 +394,11 @@ def sensitivity(
     seed: Annotated[int, typer.Option("--seed", metavar="N", help="Of the draws.")] = 0,
     plot: Annotated[
         Path | None,
-        typer.Option("--plot", metavar="FILE", help="Also draw the bars: .png, .svg or .pdf."),
+        typer.Option(
+            "--plot",
+            metavar="FILE",
+            help="Also draw what was asked for (by default the bars): .png, .svg or .pdf.",
+        ),
     ] = None,
     set: Set = None,
     stage: Stage = None,
@@ -306,6 +421,8 @@ def sensitivity(
         parameter=parameter,
         pair=two_way,
         by=by,
+        ranking=ranking,
+        total=total,
         cause=cause,
         top=top,
         draws=draws,
@@ -314,6 +431,96 @@ def sensitivity(
         as_json=json,
         as_csv=csv,
         model_options=_model(networks, priors, scenario, cause_mix),
+    )
+
+
+@app.command()
+def robustness(
+    case: Case,
+    without: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--without",
+            metavar="SOURCE",
+            help="Leave out this source; repeatable.  [default: each that bears on the findings]",
+        ),
+    ] = None,
+    epsilon: Annotated[
+        float,
+        typer.Option(
+            "--epsilon", metavar="SHARE", help="Share of the base rates that may be anything."
+        ),
+    ] = 0.05,
+    finding: Annotated[
+        str | None,
+        typer.Option(
+            "--finding",
+            metavar="VAR",
+            help="Also the bounds when one unseen patient joins every column of a finding.",
+        ),
+    ] = None,
+    set: Set = None,
+    stage: Stage = None,
+    scenario: Scenario = None,
+    json: Json = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print the variants as CSV.")] = False,
+    networks: Networks = None,
+    priors: Priors = None,
+) -> None:
+    """Show whether the leading cause survives other base rates, figures and models."""
+    from epidural_dx.cli import comparing
+
+    comparing.robustness(
+        case,
+        set or (),
+        stage,
+        without=without,
+        epsilon=epsilon,
+        finding=finding,
+        as_json=json,
+        as_csv=csv,
+        model_options=_model(networks, priors, scenario, None),
+    )
+
+
+@app.command()
+def diff(
+    case: Case,
+    other_networks: Annotated[
+        Path | None,
+        typer.Option("--other-networks", metavar="FOLDER", help="networks/ of the second model."),
+    ] = None,
+    other_priors: Annotated[
+        Path | None,
+        typer.Option("--other-priors", metavar="FOLDER", help="priors/ of the second model."),
+    ] = None,
+    other_scenario: Annotated[
+        str | None,
+        typer.Option("--other-scenario", metavar="NAME", help="Base rates of the second model."),
+    ] = None,
+    set: Set = None,
+    stage: Stage = None,
+    scenario: Scenario = None,
+    json: Json = False,
+    csv: Annotated[
+        bool, typer.Option("--csv", help="Print the figures that differ as CSV.")
+    ] = False,
+    networks: Networks = None,
+    priors: Priors = None,
+) -> None:
+    """Compare two models on one patient: the answers, and the figures that differ."""
+    from epidural_dx.cli import comparing
+
+    comparing.diff(
+        case,
+        set or (),
+        stage,
+        as_json=json,
+        as_csv=csv,
+        model_options=_model(networks, priors, scenario, None),
+        other_options=_model(
+            other_networks or networks, other_priors or priors, other_scenario or scenario, None
+        ),
     )
 
 
@@ -358,6 +565,22 @@ def validate(
         str,
         typer.Option("--prior", metavar="NAME", help="Tables by case under base_rates or mix."),
     ] = "mix",
+    cause_mix: Annotated[
+        Path | None,
+        typer.Option(
+            "--cause-mix",
+            metavar="FILE",
+            help="YAML: the share of each cause in the mix.  [default: as in the cases]",
+        ),
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            "--report",
+            metavar="FOLDER",
+            help="Write the whole validation report as Markdown and HTML (some minutes).",
+        ),
+    ] = None,
     scenario: Scenario = None,
     json: Json = False,
     networks: Networks = None,
@@ -367,12 +590,26 @@ def validate(
     from epidural_dx.cli import validating
 
     validating.run(
-        cases, prior, as_json=json, model_options=_model(networks, priors, scenario, None)
+        cases,
+        prior,
+        mix=cause_mix,
+        report_folder=report,
+        as_json=json,
+        model_options=_model(networks, priors, scenario, None),
     )
 
 
 @app.command()
 def check(
+    model_card: Annotated[
+        Path | None,
+        typer.Option(
+            "--model-card",
+            metavar="FILE",
+            help="Write the model card (.md or .html), with the scores of the validation report "
+            "in the same folder.",
+        ),
+    ] = None,
     scenario: Scenario = None,
     json: Json = False,
     networks: Networks = None,
@@ -381,7 +618,9 @@ def check(
     """Check networks and figures; show what the numbers rest on and where they are weakest."""
     from epidural_dx.cli import checking
 
-    checking.run(as_json=json, model_options=_model(networks, priors, scenario, None))
+    checking.run(
+        card=model_card, as_json=json, model_options=_model(networks, priors, scenario, None)
+    )
 
 
 @app.command()

@@ -12,13 +12,42 @@ from epidural_dx.cli.inputs import (
     stage_evidence,
     with_case_scenario,
 )
-from epidural_dx.cli.output import make_console, print_json, waiting
+from epidural_dx.cli.output import indented, make_console, print_json, text, waiting
 from epidural_dx.cli.showing import print_answer, stage_changes
+from epidural_dx.clinical.spelling import nearest
+from epidural_dx.errors import CaseError
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from epidural_dx.answer import Answer
     from epidural_dx.clinical.case import Case
+    from epidural_dx.clinical.fhir_reading import FhirReading
     from epidural_dx.model import Model
+
+
+#: At most this many lines about a record; --json has all.
+_RECORD_LINES = 30
+
+#: Forms in which an answer is printed.
+FORMS = ("text", "json", "fhir")
+
+
+def form_of(form: str | None, *, as_json: bool, all_stages: bool) -> str:
+    """Return the form of the answer that the options ask for.
+
+    Raises
+    ------
+    CaseError
+        No such form, or options that do not go together.
+    """
+    if form is not None and form not in FORMS:
+        raise CaseError(f"unknown format {form!r}", allowed=FORMS, nearest=nearest(form, FORMS, 1))
+    if as_json and form not in (None, "json"):
+        raise CaseError(f"--json and --format {form} do not go together")
+    if form == "fhir" and all_stages:
+        raise CaseError("--format fhir answers one stage, leave out --all-stages")
+    return "json" if as_json else form or "text"
 
 
 def run(
@@ -29,7 +58,9 @@ def run(
     all_stages: bool,
     with_tests: bool,
     with_intervals: bool,
-    as_json: bool,
+    form: str,
+    as_of: str | None = None,
+    snomed: bool = False,
     model_options: Mapping[str, Any],
 ) -> None:
     """Diagnose a case and print the answer.
@@ -43,7 +74,7 @@ def run(
     """
     case = open_case(name)
     model = open_model(**with_case_scenario(model_options, case))
-    stages = stage_evidence(model, case, settings, stage)
+    stages = stage_evidence(model, case, settings, stage, as_of)
     wanted = stages if all_stages else stages[-2:]
     answers = [
         (s, model.diagnose(s.evidence, where=case.where(s.name) if s.name else None))
@@ -58,7 +89,9 @@ def run(
         "with_tests": with_tests,
         "with_intervals": with_intervals,
     }
-    if as_json:
+    if form == "fhir":
+        _print_bundle(model, case, answers[-1], with_tests, with_intervals, snomed)
+    elif form == "json":
         _print_documents(model, case, answers, **parts)
     else:
         _print_for_people(case, answers, **parts)
@@ -82,6 +115,8 @@ def _print_documents(
         document["case"] = case.name
         document["stage"] = stage.name
         document["changes"] = stage_changes(answer, answers[i - 1][1]) if i else None
+        if stage.reading is not None:
+            document["record"] = stage.reading.as_dict()
         documents.append(document)
     if not all_stages:
         print_json(documents[0])
@@ -93,6 +128,53 @@ def _print_documents(
             "stages": [{k: v for k, v in d.items() if k != "model"} for d in documents],
         }
     )
+
+
+def _print_bundle(
+    model: Model,
+    case: Case,
+    answered: tuple[StageEvidence, Answer],
+    with_tests: bool,
+    with_intervals: bool,
+    snomed: bool,
+) -> None:
+    from epidural_dx.clinical.fhir_codes import load_fhir_codes
+    from epidural_dx.clinical.fhir_writing import answer_bundle
+
+    stage, answer = answered
+    with waiting("Ranking the tests"):
+        document = answer.to_dict(next_tests=with_tests, intervals=with_intervals)
+    bundle = answer_bundle(
+        document,
+        load_fhir_codes(model._priors),
+        reading=stage.reading,
+        subject={"display": case.name},
+        snomed=snomed,
+    )
+    print_json(bundle)
+
+
+def _print_record(console: Console, reading: FhirReading) -> None:
+    """Say what became of the resources of a record."""
+    console.print(
+        text(
+            f"From the record: {len(reading.used)} findings used, "
+            f"{len(reading.ignored)} resources or codes not used.",
+            "bold",
+        )
+    )
+    lines = [*reading.conflicts, *reading.notes]
+    if not reading.has_lesion:
+        lines.insert(0, "the record names no lesion in the spinal epidural space; one is assumed")
+    lines += [
+        f"not used: {i.reference}, {i.code or 'no code'}: {i.reason}" for i in reading.ignored
+    ]
+    for line in lines[:_RECORD_LINES]:
+        console.print(indented(text(line, "dim")))
+    if len(lines) > _RECORD_LINES:
+        console.print(
+            indented(text(f"and {len(lines) - _RECORD_LINES} more lines (--json has all)", "dim"))
+        )
 
 
 def _print_for_people(
@@ -125,3 +207,6 @@ def _print_for_people(
             with_intervals=with_intervals,
         )
         console.print()
+        if stage.reading is not None:
+            _print_record(console, stage.reading)
+            console.print()

@@ -13,6 +13,7 @@ from epidural_dx.errors import CaseError, EvidenceError, ModelError
 if TYPE_CHECKING:
     from epidural_dx.clinical.case import Case
     from epidural_dx.clinical.evidence import Evidence
+    from epidural_dx.clinical.fhir_reading import FhirReading
     from epidural_dx.model import Model
 
 
@@ -30,6 +31,8 @@ class StageEvidence:
     changes : tuple of str
         Findings that a later stage corrected, in words.
     note : str or None
+    reading : FhirReading or None
+        What became of every resource, if the case is a FHIR Bundle.
     """
 
     name: str | None
@@ -38,6 +41,7 @@ class StageEvidence:
     evidence: Evidence
     changes: tuple[str, ...]
     note: str | None
+    reading: FhirReading | None = None
 
 
 def open_model(
@@ -165,12 +169,43 @@ def open_case(name: str) -> Case:
     return read_case(find_case(name))
 
 
+def from_record(
+    model: Model, case: Case, as_of: str | None = None
+) -> tuple[Case, FhirReading | None]:
+    """Return a case whose findings were read from a FHIR Bundle, if it is one.
+
+    Raises
+    ------
+    CaseError
+        Another resource than a Bundle, several patients, or a date without a record to count in.
+    """
+    from dataclasses import replace
+
+    from epidural_dx.clinical.fhir_reading import is_fhir, read_fhir
+
+    step = case.stages[0]
+    if not is_fhir(step.findings):
+        if as_of is not None:
+            raise CaseError("--as-of needs a FHIR Bundle; say age_years instead", where=case.origin)
+        return case, None
+    try:
+        reading = read_fhir(step.findings, model, reference_date=as_of)
+    except EvidenceError as error:
+        raise (error if error.where else error.located(case.origin)) from error
+    return replace(case, stages=(replace(step, findings=reading.evidence),)), reading
+
+
 def stage_evidence(
-    model: Model, case: Case, settings: Sequence[str], stage: str | None
+    model: Model,
+    case: Case,
+    settings: Sequence[str],
+    stage: str | None,
+    as_of: str | None = None,
 ) -> list[StageEvidence]:
     """Read the evidence of every stage up to `stage` (all by default), in order.
 
-    ``--set`` replaces the case's finding of the same variable at every stage.
+    ``--set`` replaces the case's finding of the same variable at every stage. A FHIR Bundle is one
+    stage; `as_of` is its reference date.
 
     Raises
     ------
@@ -180,6 +215,7 @@ def stage_evidence(
     from epidural_dx.clinical.settings import parse_settings
 
     given = parse_settings(settings)
+    case, reading = from_record(model, case, as_of)
     last = case.evidence(stage).stage  # fails on an unknown stage before anything else
     staged = len(case.stages) > 1
     result = []
@@ -195,6 +231,7 @@ def stage_evidence(
                     note for note in found.notes if note.endswith(f"at stage {step.name}")
                 ),
                 note=step.note,
+                reading=reading,
             )
         )
         if step.name == last:

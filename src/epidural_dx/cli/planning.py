@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from epidural_dx.cli.inputs import open_case, open_model, stage_evidence, with_case_scenario
@@ -17,14 +18,17 @@ from epidural_dx.cli.output import (
     waiting,
 )
 from epidural_dx.cli.showing import amount, print_warnings, stage_line, words
+from epidural_dx.cli.writing import PICTURES, check_place, save_picture
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.tree import Tree
 
+    from epidural_dx.clinical.evidence import Evidence
     from epidural_dx.decision.plan import Branch, Plan, PlanStep
     from epidural_dx.decision.stopping import Stopping
     from epidural_dx.decision.value import Choice
+    from epidural_dx.model import Model
 
 #: Results left out of the tree are mentioned from this probability on.
 MENTIONED = 0.005
@@ -37,7 +41,9 @@ def run(
     *,
     by: str,
     exclude: tuple[str, ...],
+    max_hours: float | None,
     hours_since_onset: float | None,
+    plot: Path | None,
     as_json: bool,
     model_options: Mapping[str, Any],
 ) -> None:
@@ -49,21 +55,28 @@ def run(
         Bad input, or nothing left to find out.
     """
     from epidural_dx.clinical.spelling import nearest
-    from epidural_dx.decision.plan import AIMS, plan_tests
-    from epidural_dx.decision.stopping import same_decision_probability
+    from epidural_dx.decision.plan import AIMS
     from epidural_dx.documents.answers import planned
     from epidural_dx.errors import EvidenceError
 
     if by not in AIMS:
         raise EvidenceError(f"--by {by!r} is unknown", allowed=AIMS, nearest=nearest(by, AIMS, 1))
+    if plot is not None:
+        check_place(plot, tuple(PICTURES))
     case = open_case(name)
     model = open_model(**with_case_scenario(model_options, case))
     last = stage_evidence(model, case, settings, stage)[-1]
     answer = model.diagnose(last.evidence, where=case.where(last.name) if last.name else None)
-    options: dict[str, Any] = {"exclude": exclude, "hours_since_onset": hours_since_onset}
-    with waiting("Looking two tests ahead"):
-        plan = plan_tests(model, last.evidence, by=by, **options)
-        stopping = same_decision_probability(model, last.evidence, **options)
+    plan, stopping = look_ahead(
+        model,
+        last.evidence,
+        by=by,
+        exclude=exclude,
+        max_hours=max_hours,
+        hours_since_onset=hours_since_onset,
+    )
+    if plot is not None:
+        draw(plan, plot)
     if as_json:
         document = planned(answer, plan, stopping)
         print_json(
@@ -72,6 +85,7 @@ def run(
                 "case": case.name,
                 "stage": last.name,
                 **document,
+                "file": None if plot is None else str(plot),
             }
         )
         return
@@ -79,6 +93,52 @@ def run(
     console.print(text(str(case.about.get("title") or case.name), "bold"))
     console.print(stage_line(last))
     console.print()
+    print_plan(console, plan, stopping)
+    if plot is not None:
+        console.print(text(f"{plot}: the plan as a picture"))
+    print_warnings(console, answer)
+
+
+def look_ahead(
+    model: Model,
+    evidence: Evidence,
+    *,
+    by: str,
+    exclude: tuple[str, ...],
+    max_hours: float | None,
+    hours_since_onset: float | None,
+) -> tuple[Plan, Stopping]:
+    """Plan two steps ahead and say when to stop.
+
+    Raises
+    ------
+    EpiduralDxError
+        A bad option, or nothing left to find out.
+    """
+    from epidural_dx.decision.plan import plan_tests
+    from epidural_dx.decision.stopping import same_decision_probability
+
+    options: dict[str, Any] = {"exclude": exclude, "hours_since_onset": hours_since_onset}
+    with waiting("Looking two tests ahead"):
+        plan = plan_tests(model, evidence, by=by, max_hours=max_hours, **options)
+        return plan, same_decision_probability(model, evidence, **options)
+
+
+def draw(plan: Plan, out: Path) -> None:
+    """Write the plan as a picture.
+
+    Raises
+    ------
+    CaseError
+        It cannot be written.
+    """
+    from epidural_dx.decision.drawing import draw_plan
+
+    save_picture(draw_plan(plan), out)
+
+
+def print_plan(console: Console, plan: Plan, stopping: Stopping) -> None:
+    """Print the plan as a tree, with what to do now and when to stop."""
     _print_now(console, plan, stopping)
     _print_tree(console, plan)
     _print_considered(console, plan)
@@ -89,7 +149,7 @@ def run(
                 "adds to it. Gain: over acting at once"
                 + (
                     ", net of harm, delay and price."
-                    if by == "value"
+                    if plan.by == "value"
                     else ", in bits about the cause and the marrow."
                 )
                 + " Hours count from now. Only the likeliest results are shown.",
@@ -98,7 +158,6 @@ def run(
         )
     )
     console.print()
-    print_warnings(console, answer)
 
 
 def _print_now(console: Console, plan: Plan, stopping: Stopping) -> None:

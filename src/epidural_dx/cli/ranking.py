@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from epidural_dx.cli.inputs import open_case, open_model, stage_evidence, with_case_scenario
 from epidural_dx.cli.output import indented, make_console, print_json, text, waiting
 from epidural_dx.cli.showing import print_tests, print_warnings, stage_line
+from epidural_dx.cli.writing import PICTURES, check_place
 from epidural_dx.documents import answers
+from epidural_dx.errors import EvidenceError
 
 #: Tests that tell less than this are only named.
 NEGLIGIBLE = 0.005
@@ -21,6 +24,11 @@ def run(
     *,
     target: tuple[str, ...],
     by: str,
+    exclude: tuple[str, ...],
+    max_hours: float | None,
+    hours_since_onset: float | None,
+    with_plan: bool,
+    plot: Path | None,
     as_json: bool,
     model_options: Mapping[str, Any],
 ) -> None:
@@ -31,14 +39,37 @@ def run(
     EpiduralDxError
         Bad input.
     """
+    from epidural_dx.cli import planning
+    from epidural_dx.clinical.spelling import nearest
+    from epidural_dx.decision.ranking import ORDERS
+
+    by = by.replace("-", "_")
+    if by not in ORDERS:
+        raise EvidenceError(
+            f"--by {by!r} is unknown", allowed=ORDERS, nearest=nearest(by, ORDERS, 1)
+        )
+    if plot is not None:
+        check_place(plot, tuple(PICTURES))
+        with_plan = True
     case = open_case(name)
     model = open_model(**with_case_scenario(model_options, case))
     last = stage_evidence(model, case, settings, stage)[-1]
     targets = answers.target_variables(model, target, "--target")
     answer = model.diagnose(last.evidence, where=case.where(last.name) if last.name else None)
+    options: dict[str, Any] = {
+        "exclude": exclude,
+        "max_hours": max_hours,
+        "hours_since_onset": hours_since_onset,
+    }
     with waiting("Ranking the tests"):
-        document = answers.next_tests(model, last.evidence, targets, by)
+        document = answers.next_tests(model, last.evidence, targets, by, **options)
     ranked = document["next_tests"]
+    planned = None
+    if with_plan:
+        aim = "value" if by == "value" else "information"
+        planned = planning.look_ahead(model, last.evidence, by=aim, **options)
+        if plot is not None:
+            planning.draw(planned[0], plot)
     if as_json:
         print_json(
             {
@@ -46,6 +77,11 @@ def run(
                 "case": case.name,
                 "stage": last.name,
                 **document,
+                **(
+                    {"plan": {**planned[0].as_dict(), "stopping": planned[1].as_dict()}}
+                    if planned
+                    else {}
+                ),
             }
         )
         return
@@ -72,4 +108,8 @@ def run(
     if silent and telling:
         console.print(indented(text(f"below {NEGLIGIBLE} bits: {', '.join(silent)}", "dim")))
         console.print()
+    if planned is not None:
+        planning.print_plan(console, *planned)
+        if plot is not None:
+            console.print(text(f"{plot}: the plan as a picture"))
     print_warnings(console, answer)

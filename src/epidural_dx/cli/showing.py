@@ -27,6 +27,12 @@ SMALL_DRIVER = 0.05
 ALONE = 0.97
 #: Pairs of causes that a test tells apart by less (bits) are not named.
 SMALL_SEPARATION = 0.005
+#: Column of what tests are ranked by, where that is not their bits.
+RANKED_BY = {
+    "value": "gain",
+    "information_per_cost": "bits/100 USD",
+    "information_per_hour": "bits/hour",
+}
 #: A condition that moved less than this (total variation distance) is not worth a line.
 MOVED = 0.03
 #: A change of a probability below this is not worth mentioning.
@@ -272,7 +278,7 @@ def print_tests(
         console.print()
         return
     wide = console.width >= 100
-    extra = {"value": "gain", "information_per_cost": "bits/100 USD"}.get(by)
+    extra = RANKED_BY.get(by)
     headings = [
         *([extra] if extra else []),
         *("bits", "hours"),
@@ -307,15 +313,18 @@ def print_tests(
 
 
 def _rank_figure(row: Mapping[str, Any], by: str) -> str:
-    if by == "information_per_cost":
+    if by != "value":
         return f"{row[by]:.3f}"
     return "–" if row["value"] is None else f"{row['value']:+.4f}"
 
 
 def separation(row: Mapping[str, Any]) -> str:
-    """Return the pairs of causes that a test tells apart best, with their bits."""
-    pairs = [pair for pair in row["separates"] if pair["bits"] >= SMALL_SEPARATION][:2]
-    return ", ".join(f"{pair['causes']} {pair['bits']:.2f}" for pair in pairs) or "–"
+    """Return the causes that a test tells apart best (or what the marrow holds), with bits."""
+    told = [(pair["causes"], pair["bits"]) for pair in row["separates"]]
+    if row["marrow_bits"] > row["cause_bits"]:
+        told = [(f"marrow {pair['states']}", pair["bits"]) for pair in row["separates_marrow"]]
+    pairs = [f"{names} {bits:.2f}" for names, bits in told if bits >= SMALL_SEPARATION][:2]
+    return ", ".join(pairs) or "–"
 
 
 def amount(value: object) -> str:

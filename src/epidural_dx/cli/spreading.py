@@ -47,9 +47,11 @@ def run(
     *,
     draws: int,
     seed: int,
+    quasi_random: bool,
     with_tests: bool,
     out: Path | None,
     as_json: bool,
+    as_csv: bool,
     model_options: Mapping[str, Any],
 ) -> None:
     """Print the spread of the posterior of every cause; write the draws if asked to.
@@ -60,6 +62,8 @@ def run(
         Bad input, draws or a seed outside their range, or a file that cannot be written.
     """
     check_draws(draws, seed, 2)
+    if as_json and as_csv:
+        raise EvidenceError("--json and --csv exclude each other")
     if out is not None:
         check_place(out, ENDINGS)
     case = open_case(name)
@@ -68,12 +72,25 @@ def run(
     last = stage_evidence(model, case, settings, stage)[-1]
     answer = model.diagnose(last.evidence, where=case.where(last.name) if last.name else None)
     document = uncertainty(
-        model, last.evidence, draws=draws, seed=seed, tests=with_tests, say=waiting
+        model,
+        last.evidence,
+        draws=draws,
+        seed=seed,
+        quasi_random=quasi_random,
+        tests=with_tests,
+        say=waiting,
     )
-    causes, tests = document["causes"], document["tests"]
+    causes, decision, tests = (document[part] for part in ("causes", "decision", "tests"))
     if out is not None:
         with waiting(f"Writing {out}"):
-            _write(out, model, last.evidence, draws, seed)
+            names = [row["test"] for row in tests or ()]
+            options = {"draws": draws, "seed": seed, "quasi_random": quasi_random}
+            _write(out, model, last.evidence, options, names)
+    if as_csv:
+        import pandas as pd
+
+        print(pd.DataFrame(causes).to_csv(index=False), end="")
+        return
     if as_json:
         print_json(
             {
@@ -90,6 +107,7 @@ def run(
     console.print(stage_line(last))
     console.print()
     _print_causes(console, causes, document["draws"])
+    _print_decision(console, decision)
     if tests is not None:
         _print_tests(console, tests)
     if out is not None:
@@ -116,28 +134,30 @@ def _write(
     out: Path,
     model: Model,
     evidence: Evidence,
-    draws: int,
-    seed: int,
+    options: Mapping[str, Any],
+    tests: Sequence[str],
 ) -> None:
+    """Write the draws: causes and mechanisms, for arviz also tests and actions."""
     from epidural_dx.analysis.uncertainty import posterior_draws, to_datatree
 
     if out.suffix.lower() == ".nc":
-        chains = next(c for c in CHAINS if draws % c == 0)
-        tree: Any = to_datatree(model, evidence, draws=draws, seed=seed, chains=chains)
+        chains = next(c for c in CHAINS if options["draws"] % c == 0)
+        tree: Any = to_datatree(
+            model, evidence, chains=chains, decision="treatment", tests=tests, **options
+        )
         with written_whole(out) as temporary:
             tree.to_netcdf(str(temporary), engine="h5netcdf")
         return
     import pandas as pd
 
-    of_causes = posterior_draws(model, evidence, draws=draws, seed=seed)
-    of_mechanisms = posterior_draws(model, evidence, "etiology", draws=draws, seed=seed)
+    parts = [posterior_draws(model, evidence, v, **options) for v in ("lesion_cause", "etiology")]
     frame = pd.DataFrame(
-        np.concatenate([of_causes, of_mechanisms], axis=1),
+        np.concatenate(parts, axis=1),
         columns=[
             *(f"cause.{c}" for c in model.causes),
             *(f"etiology.{m.name}" for m in model.mechanisms),
         ],
-        index=pd.RangeIndex(len(of_causes), name="draw"),
+        index=pd.RangeIndex(len(parts[0]), name="draw"),
     )
     with written_whole(out) as temporary:
         frame.to_csv(temporary, encoding="utf-8")
@@ -185,6 +205,41 @@ def _print_causes(console: Console, rows: Sequence[Mapping[str, Any]], draws: in
 def _limit(probability: float) -> str:
     shown = 100 * probability
     return f"{shown:.0f}" if shown >= 9.95 or shown < 0.05 else f"{shown:.1f}"
+
+
+def _print_decision(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Print the options of each choice that are the best somewhere."""
+    table = make_table(
+        "Action with the largest expected utility",
+        "choice",
+        "option",
+        "best in",
+        "lost if wrong",
+        right=(2, 3),
+    )
+    last = ""
+    for row in rows:
+        leads = row["choice"] != last
+        if leads or row["best_in"] > 0:
+            table.add_row(
+                text(row["choice"].replace("_", " ") if leads else ""),
+                text(row["option"], "bold" if leads else ""),
+                text(percent(row["best_in"]) if row["best_in"] else "never"),
+                text(f"{row['regret']:.3f}"),
+            )
+        last = row["choice"]
+    console.print(indented(table))
+    console.print(
+        indented(
+            text(
+                "Best in: share of the draws in which the option has the largest expected utility. "
+                "Lost if wrong: mean utility lost against the best option of each draw; utilities "
+                "run from 0 to 1 (priors/utilities.yaml).",
+                "dim",
+            )
+        )
+    )
+    console.print()
 
 
 def _print_tests(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:

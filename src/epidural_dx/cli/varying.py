@@ -21,19 +21,18 @@ from epidural_dx.cli.output import (
 from epidural_dx.cli.showing import print_warnings, stage_line
 from epidural_dx.cli.spreading import check_draws
 from epidural_dx.cli.writing import check_place, written_whole
-from epidural_dx.documents.sensitivity import GRID, check_alone, sensitivity
+from epidural_dx.documents.sensitivity import GRID, MOST_SHARES, Found, check_alone, sensitivity
 from epidural_dx.errors import EvidenceError
 
 if TYPE_CHECKING:
-    import pandas as pd
     from rich.console import Console
 
 #: Formats of the drawing.
 ENDINGS = (".png", ".svg", ".pdf")
 #: Rows of the tornado: by default, and at most.
 ROWS, MOST_ROWS = 10, 50
-#: Findings and shares that people are shown.
-MOST_FINDINGS, MOST_SHARES = 6, 8
+#: Findings that people are shown.
+MOST_FINDINGS = 6
 #: Results of a finding that are less likely than this, given the rest, overturn nothing in earnest.
 BELIEVABLE = 0.01
 
@@ -46,6 +45,8 @@ def run(
     parameter: str | None,
     pair: tuple[str, str] | None,
     by: str | None,
+    ranking: bool,
+    total: bool,
     cause: str | None,
     top: int,
     draws: int,
@@ -55,14 +56,14 @@ def run(
     as_csv: bool,
     model_options: Mapping[str, Any],
 ) -> None:
-    """Print what the probability of a cause hangs on.
+    """Print what the probability of a cause, or the order of the tests, hangs on.
 
     Raises
     ------
     EpiduralDxError
         Bad input, options that exclude each other, or a file that cannot be written.
     """
-    _check_options(parameter, pair, by, top, draws, seed, plot, as_json, as_csv)
+    _check_options(parameter, pair, by, ranking, total, top, draws, seed, plot, as_json, as_csv)
     case = open_case(name)
     model = open_model(**with_case_scenario(model_options, case))
     last = stage_evidence(model, case, settings, stage)[-1]
@@ -73,24 +74,27 @@ def run(
         parameter=parameter,
         pair=pair,
         by=by,
+        ranking=ranking,
+        total=total,
         cause=cause,
         top=top,
         draws=draws,
         seed=seed,
         prefix="--",
-        only=as_csv and (by is not None, plot),
+        # CSV and drawings are of one table: the bars, or with --by the shares
+        only=None if not as_csv else ("tornado" if by is None else "shares"),
         say=waiting,
     )
     if plot is not None:
-        _draw(plot, found["frame"])
+        _draw(plot, found)
     if as_csv:
-        print(found["frame" if by is None else "shares_frame"].to_csv(index=False), end="")
+        print(found.frame.to_csv(index=False), end="")
         return
     document = {
-        "model": found.pop("model"),
+        "model": found.document.pop("model"),
         "case": case.name,
         "stage": last.name,
-        **{key: value for key, value in found.items() if not key.endswith("frame")},
+        **found.document,
         "file": None if plot is None else str(plot),
     }
     if as_json:
@@ -104,12 +108,14 @@ def run(
         _print_one(console, document)
     elif pair is not None:
         _print_two(console, document)
+    elif ranking:
+        _print_ranking(console, document)
     else:
         _print_tornado(console, document)
         _print_findings(console, document)
         _print_shares(console, document)
     if plot is not None:
-        console.print(text(f"{plot}: the bars above as a drawing"))
+        console.print(text(f"{plot}: {found.what} as a drawing"))
         console.print()
     print_warnings(console, answer)
 
@@ -118,6 +124,8 @@ def _check_options(
     parameter: str | None,
     pair: tuple[str, str] | None,
     by: str | None,
+    ranking: bool,
+    total: bool,
     top: int,
     draws: int,
     seed: int,
@@ -129,10 +137,7 @@ def _check_options(
     from epidural_dx.analysis.parameters import LEVELS
     from epidural_dx.clinical.spelling import nearest
 
-    check_alone(parameter, pair, by, "--")
-    if plot is not None and (parameter is not None or pair is not None):
-        chosen = "--two-way" if parameter is None else "--parameter"
-        raise EvidenceError(f"--plot draws the bars of all figures, not {chosen}")
+    check_alone(parameter, pair, by, ranking, total, "--")
     if as_json and as_csv:
         raise EvidenceError("--json and --csv exclude each other")
     if by is not None and by not in LEVELS:
@@ -146,16 +151,14 @@ def _check_options(
         check_place(plot, ENDINGS)
 
 
-def _draw(out: Path, frame: pd.DataFrame) -> None:
-    """Write the tornado as a drawing, the same bytes for the same table."""
+def _draw(out: Path, found: Found) -> None:
+    """Write a drawing, the same bytes for the same table."""
     import matplotlib
     from matplotlib.figure import Figure
 
-    from epidural_dx.analysis.sensitivity import plot_tornado
-
     matplotlib.use("Agg")
-    figure = Figure(figsize=(11, 0.42 * len(frame) + 1.3), layout="constrained")
-    plot_tornado(frame, figure.subplots())
+    figure = Figure(figsize=found.inches, layout="constrained")
+    found.draw(figure.subplots())
     kind = out.suffix.lower().removeprefix(".")
     undated: dict[str, dict[str, Any]] = {
         "png": {},
@@ -298,43 +301,72 @@ def _print_findings(console: Console, document: Mapping[str, Any]) -> None:
     console.print()
 
 
+def _print_ranking(console: Console, document: Mapping[str, Any]) -> None:
+    found, shares = document["ranking"], document["shares"]
+    tests = found["tests"]
+    margin = f"{found['margin_bits']:.2f} ± {found['sd_bits']:.2f} bits"
+    if len(tests) == 2:
+        console.print(
+            text(
+                f"{tests[0]} tells more about the cause than {tests[1]} in "
+                f"{percent(found['first']) if found['first'] else 'none'} of {shares['draws']} "
+                f"draws of every figure (by {margin})."
+            )
+        )
+    else:
+        console.print(text(f"{tests[0]} is the only test left: {margin} about the cause."))
+    console.print()
+    of = f"the lead of {tests[0]} over {tests[1]}" if len(tests) == 2 else tests[0]
+    _print_shares_of(console, shares, of, f"{found['sd_bits']:.2f} bits")
+
+
 def _print_shares(console: Console, document: Mapping[str, Any]) -> None:
     shares = document["shares"]
+    spread = f"{100 * shares['sd']:.0f} points"
+    _print_shares_of(console, shares, document["cause"], spread)
+
+
+def _print_shares_of(console: Console, shares: Mapping[str, Any], of: str, spread: str) -> None:
     by = shares["by"]
-    width = 16 if console.width >= 100 else 8
     rows = [r for r in shares["rows"] if r["share"] is not None and r["share"] > 0][:MOST_SHARES]
+    totals = any(r.get("total") is not None for r in rows)
+    width = 16 if console.width >= 100 and not totals else 8
     largest = max((r["share"] for r in rows), default=1.0)
+    extra = ("total", "±") if totals else ()
     table = make_table(
-        f"Where the uncertainty of {document['cause']} comes from, by {by}",
+        f"Where the uncertainty of {of} comes from, by {by}",
         by,
         "share",
         "±",
         "",
+        *extra,
         "figures",
-        right=(1, 2, 4),
+        right=(1, 2, *range(4, 5 + len(extra))),
     )
     for row in rows:
-        table.add_row(
+        cells = [
             text(row.get("citation") or row["name"]),
             text(percent(row["share"])),
             text(f"{100 * row['error']:.1f}"),
             text(bar(row["share"] / largest, width, console.encoding), "cyan"),
-            text(f"{row['parameters']:,}"),
-        )
+        ]
+        if totals:
+            has = row["total"] is not None
+            cells.append(text(percent(max(row["total"], 0.0)) if has else "–"))
+            cells.append(text(f"{100 * row['total_error']:.1f}" if has else "–"))
+        table.add_row(*cells, text(f"{row['parameters']:,}"))
     table.columns[3].no_wrap = True
     table.columns[3].min_width = width
     console.print(indented(table))
-    console.print(
-        indented(
-            text(
-                f"Share of the variance over {shares['draws']} draws (standard deviation "
-                f"{100 * shares['sd']:.0f} points), ± standard error. Single figures make "
-                f"{percent(min(max(shares['explained'], 0.0), 1.0))} of it, figures acting "
-                "together the rest.",
-                "dim",
-            )
-        )
+    note = (
+        f"Share of the variance over {shares['draws']} draws (standard deviation {spread}), "
+        "± standard error. Single figures make "
+        f"{percent(min(max(shares['explained'], 0.0), 1.0))} of it one by one, figures acting "
+        "together most of the rest."
     )
+    if totals:
+        note += " Total: with everything in which it acts together with others."
+    console.print(indented(text(note, "dim")))
     console.print()
 
 

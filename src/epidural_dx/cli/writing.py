@@ -7,8 +7,40 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from epidural_dx.errors import CaseError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: Endings of pictures, each with what keeps the date out of the file.
+PICTURES: dict[str, dict[str, Any]] = {
+    ".png": {},
+    ".svg": {"Date": None},
+    ".pdf": {"CreationDate": None},
+}
+
+
+def save_picture(figure: Figure, out: Path) -> None:
+    """Write a picture whole, the same bytes for the same drawing.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    out : Path
+        Its ending says the format; see `check_place` with `PICTURES`.
+
+    Raises
+    ------
+    CaseError
+        It cannot be written.
+    """
+    import matplotlib
+
+    ending = out.suffix.lower()
+    with matplotlib.rc_context({"svg.hashsalt": "epidural-dx"}), written_whole(out) as temporary:
+        figure.savefig(temporary, format=ending[1:], dpi=150, metadata=PICTURES[ending])
 
 
 def check_place(out: Path, endings: Sequence[str] = ()) -> None:

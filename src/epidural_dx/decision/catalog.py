@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,18 +20,22 @@ from epidural_dx.network.structure import read_yaml
 
 #: What a gate does to a test.
 EFFECTS = ("until_corrected", "barred", "risk_multiplier")
+#: What may be left of a test.
+KEPT = ("", "images")
 #: Harms that a risk multiplier may multiply.
 HARMS = ("minor", "serious", "death")
 _TEST_COLUMNS = (
     "test",
     "label",
     "price_usd",
+    "added_price_usd",
     "turnaround_hours",
     "minor_harm",
     "serious_harm",
     "death",
     "parallel_group",
     "needs",
+    "kept",
     "source_ids",
     "grade",
 )
@@ -58,6 +62,10 @@ class OrderedTest:
     ----------
     name, label : str
     price_usd : float
+        Alone.
+    added_price_usd : float or None
+        Added to another test of its parallel group, whose session (and harm) it shares; None if it
+        costs and harms the same then.
     turnaround_hours : float
         From order to result.
     harms : mapping of str to float
@@ -66,6 +74,8 @@ class OrderedTest:
         Tests of one group are one session (one scan, one blood draw).
     needs : tuple of str
         Samples of which one must be at hand; empty if none is needed.
+    kept : str
+        What is left of it and can be looked at again (``images``), or nothing.
     source_ids : tuple of str
     grade : str
     """
@@ -73,10 +83,12 @@ class OrderedTest:
     name: str
     label: str
     price_usd: float
+    added_price_usd: float | None
     turnaround_hours: float
     harms: Mapping[str, float]
     parallel_group: str
     needs: tuple[str, ...]
+    kept: str
     source_ids: tuple[str, ...]
     grade: str
 
@@ -184,14 +196,14 @@ def _list(text: str) -> tuple[str, ...]:
 def _probability(row: Row, column: str) -> float:
     value = row.number(column)
     if not 0 <= value <= 1:
-        raise row.error(f"{value:g} is not a probability", column)
+        raise row.error(f"{value:g} is not a probability; allowed are 0 to 1", column)
     return value
 
 
-def _not_negative(row: Row, column: str) -> float:
-    value = row.number(column)
+def _not_negative(row: Row, column: str, default: float | None = None) -> float:
+    value = row.number(column, default)
     if value < 0:
-        raise row.error(f"{value:g} is negative", column)
+        raise row.error(f"{value:g} is negative; allowed are numbers from 0 on", column)
     return value
 
 
@@ -209,6 +221,9 @@ def _read_tests(path: Path, samples: Mapping[str, tuple[str, ...]]) -> dict[str,
             name=name,
             label=row["label"],
             price_usd=_not_negative(row, "price_usd"),
+            added_price_usd=(
+                _not_negative(row, "added_price_usd") if row["added_price_usd"] else None
+            ),
             turnaround_hours=_not_negative(row, "turnaround_hours"),
             harms={
                 "minor": _probability(row, "minor_harm"),
@@ -217,6 +232,7 @@ def _read_tests(path: Path, samples: Mapping[str, tuple[str, ...]]) -> dict[str,
             },
             parallel_group=row["parallel_group"],
             needs=needs,
+            kept=row.choice("kept", KEPT),
             source_ids=_list(row["source_ids"]),
             grade=row["grade"],
         )
@@ -235,7 +251,7 @@ def _read_gates(path: Path, tests: Mapping[str, OrderedTest]) -> dict[str, tuple
         if effect == "risk_multiplier":
             factor = row.number("value")
             if factor < 0:
-                raise row.error(f"{factor:g} is negative", "value")
+                raise row.error(f"{factor:g} is negative; allowed are numbers from 0 on", "value")
             if not multiplies or any(h not in HARMS for h in multiplies):
                 raise row.error(f"must name some of {', '.join(HARMS)}", "multiplies")
         gates[test].append(
@@ -248,7 +264,7 @@ def _read_gates(path: Path, tests: Mapping[str, OrderedTest]) -> dict[str, tuple
                 factor=factor,
                 multiplies=multiplies,
                 correction=row["correction"],
-                correction_hours=row.number("correction_hours", 0.0),
+                correction_hours=_not_negative(row, "correction_hours", 0.0),
                 source_ids=_list(row["source_ids"]),
             )
         )
@@ -362,6 +378,18 @@ def _read_catalog(priors: Path, _: object) -> Catalog:
         gates=_read_gates(priors / "gates.csv", tests),
         weights=_read_weights(document, path),
         samples=samples,
+    )
+
+
+def looked_at_again(entry: OrderedTest, weights: Weights) -> OrderedTest:
+    """Return what a test costs that has been done and whose images are at hand: minutes."""
+    hours = weights.floor_minutes / 60
+    return replace(
+        entry,
+        price_usd=hours * weights.usd_per_hour,
+        added_price_usd=None,
+        turnaround_hours=hours,
+        harms=dict.fromkeys(HARMS, 0.0),
     )
 
 

@@ -11,6 +11,7 @@ Arrays only: variables are integers.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -219,40 +220,30 @@ def _scaled(table: Table) -> Table:
 
 def pair_product(left: Table, right: Table, drop: Iterable[int] = ()) -> Table:
     """Multiply two tables and sum over the variables in ``drop`` (as one matrix product)."""
-    dropped = set(drop)
-    a, b = left, right
-    only_a = tuple(i for i, v in enumerate(a.variables) if v in dropped and v not in b.variables)
-    if only_a:
-        a = Table(
-            tuple(v for i, v in enumerate(a.variables) if i not in only_a), a.values.sum(only_a)
-        )
-    only_b = tuple(i for i, v in enumerate(b.variables) if v in dropped and v not in a.variables)
-    if only_b:
-        b = Table(
-            tuple(v for i, v in enumerate(b.variables) if i not in only_b), b.values.sum(only_b)
-        )
-    common = [v for v in a.variables if v in b.variables]
-    batch = [v for v in common if v not in dropped]
-    summed = [v for v in common if v in dropped]
-    rows = [v for v in a.variables if v not in common]
-    columns = [v for v in b.variables if v not in common]
-    at_a = {v: i for i, v in enumerate(a.variables)}
-    at_b = {v: i for i, v in enumerate(b.variables)}
-    size = {v: a.values.shape[i] for v, i in at_a.items()}
-    size.update({v: b.values.shape[i] for v, i in at_b.items()})
-
-    def volume(names: list[int]) -> int:
-        result = 1
-        for v in names:
-            result *= size[v]
-        return result
-
-    n, r, s, c = volume(batch), volume(rows), volume(summed), volume(columns)
-    matrix_a = a.values.transpose([at_a[v] for v in batch + rows + summed]).reshape(n, r, s)
-    matrix_b = b.values.transpose([at_b[v] for v in batch + summed + columns]).reshape(n, s, c)
-    values = matrix_a * matrix_b if s == 1 else np.matmul(matrix_a, matrix_b)
-    names = (*batch, *rows, *columns)
-    return Table(names, values.reshape([size[v] for v in names]))
+    x, y = left.values, right.values
+    of_x, of_y = left.variables, right.variables
+    for v in drop:
+        if v not in of_y:
+            axis = of_x.index(v)
+            x, of_x = x.sum(axis), of_x[:axis] + of_x[axis + 1 :]
+        elif v not in of_x:
+            axis = of_y.index(v)
+            y, of_y = y.sum(axis), of_y[:axis] + of_y[axis + 1 :]
+    at_x = {v: i for i, v in enumerate(of_x)}
+    at_y = {v: i for i, v in enumerate(of_y)}
+    batch = [v for v in of_x if v in at_y and v not in drop]
+    summed = [v for v in of_x if v in at_y and v in drop]
+    rows = [v for v in of_x if v not in at_y]
+    columns = [v for v in of_y if v not in at_x]
+    shape_x, shape_y = x.shape, y.shape
+    kept = [shape_x[at_x[v]] for v in batch]
+    high = [shape_x[at_x[v]] for v in rows]
+    wide = [shape_y[at_y[v]] for v in columns]
+    n, r, c = math.prod(kept), math.prod(high), math.prod(wide)
+    x = x.transpose([at_x[v] for v in (*batch, *rows, *summed)]).reshape(n, r, -1)
+    y = y.transpose([at_y[v] for v in (*batch, *summed, *columns)]).reshape(n, -1, c)
+    values = np.matmul(x, y) if summed else x * y
+    return Table((*batch, *rows, *columns), values.reshape(kept + high + wide))
 
 
 def _bucket(tables: list[Table], v: int) -> tuple[list[Table], list[Table]]:
@@ -407,9 +398,9 @@ def draw(
     dict of int to ndarray of shape (samples,)
         The state of every variable in every sample.
     """
-    left = list(tables)
+    left, leaves = _leaves_off(list(tables), set(first))
     hidden = {v for t in left for v in t.variables}
-    buckets: list[tuple[int, list[Table]]] = []
+    buckets: list[tuple[int, list[Table]]] = [(v, [t]) for v, t in leaves]
     for late in (hidden - set(first), hidden & set(first)):
         while late:
             v = _cheapest(left, sorted(late), sizes)
@@ -427,6 +418,39 @@ def draw(
         state = (cumulated <= point[:, None]).sum(axis=1)
         samples[v] = np.minimum(state, sizes[v] - 1)
     return samples
+
+
+def _leaves_off(tables: list[Table], stay: set[int]) -> tuple[list[Table], list[tuple[int, Table]]]:
+    """Take off variables that one table alone holds and that sum to the same in every row of it.
+
+    These are findings that nothing hangs on. Summing them out changes nothing, so that they can be
+    drawn last, from their own table.
+
+    Returns
+    -------
+    left : list of Table
+    leaves : list of (int, Table)
+        In the order of taking off.
+    """
+    leaves: list[tuple[int, Table]] = []
+    while True:
+        holders: dict[int, list[Table]] = {}
+        for table in tables:
+            for v in table.variables:
+                holders.setdefault(v, []).append(table)
+        taken: dict[int, Table] = {}
+        for v, found in holders.items():
+            table = found[0]
+            if len(found) > 1 or v in stay or id(table) in {id(t) for t in taken.values()}:
+                continue
+            sums = table.values.sum(axis=table.variables.index(v))
+            if sums.max() - sums.min() <= 1e-12 * sums.max():
+                taken[v] = table
+        if not taken:
+            return tables, leaves
+        gone = {id(t) for t in taken.values()}
+        tables = [t for t in tables if id(t) not in gone]
+        leaves += taken.items()
 
 
 def dimensions(tables: Sequence[Table]) -> int:
@@ -461,6 +485,8 @@ class _Rows:
 
 #: Number of the axis of patterns in the tables of :func:`posteriors`.
 PATTERNS = -1
+#: A table with at most this many patterns is multiplied pattern by pattern.
+FEW_PATTERNS = 16
 
 
 def _rows(table: Table, samples: Mapping[int, IntArray], count: int) -> _Rows:
@@ -480,24 +506,47 @@ def _rows(table: Table, samples: Mapping[int, IntArray], count: int) -> _Rows:
 
 def _rows_product(left: _Rows, right: _Rows, drop: tuple[int, ...] = ()) -> _Rows:
     """Multiply two tables pattern by pattern and sum over the variables in ``drop``."""
+    if len(left.table.values) < len(right.table.values):
+        left, right = right, left
     a, b = left.table.values, right.table.values
-    code = left.pattern * len(b) + right.pattern
-    if len(b) == 1 or len(a) == 1:
-        pattern = code
-        if len(a) < len(b):
-            a = np.broadcast_to(a, (len(b), *a.shape[1:]))
-        elif len(b) < len(a):
-            b = np.broadcast_to(b, (len(a), *b.shape[1:]))
-    else:
-        patterns, pattern = np.unique(code, return_inverse=True)
-        a, b = a[patterns // len(right.table.values)], b[patterns % len(right.table.values)]
-    product = pair_product(Table(left.table.variables, a), Table(right.table.variables, b), drop)
-    axis = product.variables.index(PATTERNS)
-    values = np.moveaxis(product.values, axis, 0)
-    rest = tuple(v for v in product.variables if v != PATTERNS)
+    if len(b) == 1:
+        product = pair_product(left.table, Table(right.table.variables[1:], b[0]), drop)
+        return _scaled_rows([product], left.pattern)
+    patterns, pattern = np.unique(left.pattern * len(b) + right.pattern, return_inverse=True)
+    first, second = patterns // len(b), patterns % len(b)
+    pattern = np.asarray(pattern, dtype=np.int64).reshape(-1)
+    if len(b) > FEW_PATTERNS:
+        whole = pair_product(
+            Table(left.table.variables, a[first]), Table(right.table.variables, b[second]), drop
+        )
+        return _scaled_rows([whole], pattern)
+    # Few patterns on one side: one matrix product for each of them, nothing is copied.
+    order = np.argsort(second, kind="stable")
+    parts = []
+    for q in range(len(b)):
+        rows = order[second[order] == q]
+        if len(rows):
+            parts.append(
+                pair_product(
+                    Table(left.table.variables, a[first[rows]]),
+                    Table(right.table.variables[1:], b[q]),
+                    drop,
+                )
+            )
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    return _scaled_rows(parts, place[pattern])
+
+
+def _scaled_rows(parts: Sequence[Table], pattern: IntArray) -> _Rows:
+    """Put tables with the same axes below each other and divide every pattern by its top."""
+    axis = parts[0].variables.index(PATTERNS)
+    rest = tuple(v for v in parts[0].variables if v != PATTERNS)
+    moved = [np.moveaxis(p.values, axis, 0) for p in parts]
+    values = moved[0] if len(moved) == 1 else np.concatenate(moved)
     top = values.reshape(len(values), -1).max(axis=1, initial=0.0)
     values = values / np.where(top > 0, top, 1.0).reshape(-1, *([1] * len(rest)))
-    return _Rows(Table((PATTERNS, *rest), values), np.asarray(pattern, dtype=np.int64).reshape(-1))
+    return _Rows(Table((PATTERNS, *rest), values), pattern)
 
 
 class RowMemory:
@@ -573,9 +622,11 @@ def posteriors(
         left = [r for r in left if v not in r.table.variables]
         left.append(memory.fold(bucket, v))
         hidden.discard(v)
-    one = np.zeros(count, dtype=np.int64)
-    ones = _Rows(Table((PATTERNS, *keep), np.ones((1, *(sizes[v] for v in keep)))), one)
-    final = _fold([*left, ones], ())
+    missing = [v for v in keep if all(v not in r.table.variables for r in left)]
+    if missing or not left:
+        shape = (1, *(sizes[v] for v in missing))
+        left.append(_Rows(Table((PATTERNS, *missing), np.ones(shape)), np.zeros(count, np.int64)))
+    final = _fold(left, ())
     at = {v: i for i, v in enumerate(final.table.variables)}
     values = final.table.values.transpose([0, *(at[v] for v in keep)])
     values = values.reshape(len(values), -1)
@@ -586,15 +637,59 @@ def posteriors(
 
 def _fold(rows: Sequence[_Rows], drop: tuple[int, ...]) -> _Rows:
     """Multiply several tables and sum some variables out of the last product."""
-    ordered = list(rows)
-    if len(ordered) > 2:
-        ordered = [rows[i] for i in _small_products_first([r.table for r in rows])]
+    ordered = _cheap_products_first(rows) if len(rows) > 2 else list(rows)
     if len(ordered) == 1:
         only = ordered[0].table
         axes = tuple(only.variables.index(v) for v in drop)
         names = tuple(v for v in only.variables if v not in drop)
         return _Rows(Table(names, only.values.sum(axis=axes)), ordered[0].pattern)
-    product = ordered[0]
-    for other in ordered[1:-1]:
+    # Likelihoods of the dropped variable alone are multiplied apart from the wide tables, so that
+    # the last product is one matrix product.
+    narrow = [r for r in ordered if r.table.values.ndim == 2]
+    wide = [r for r in ordered if r.table.values.ndim != 2]
+    if not drop or not wide or _patterns(narrow) <= FEW_PATTERNS * _patterns(wide):
+        narrow, wide = ordered[:-1], ordered[-1:]
+    return _rows_product(_chain(narrow), _chain(wide), drop)
+
+
+def _patterns(rows: Sequence[_Rows]) -> int:
+    """Most patterns that a product of tables can have; 0 without tables."""
+    if not rows:
+        return 0
+    return min(math.prod(len(r.table.values) for r in rows), len(rows[0].pattern))
+
+
+def _chain(rows: Sequence[_Rows]) -> _Rows:
+    product = rows[0]
+    for other in rows[1:]:
         product = _rows_product(product, other)
-    return _rows_product(product, ordered[-1], drop)
+    return product
+
+
+def _cheap_products_first(rows: Sequence[_Rows]) -> list[_Rows]:
+    """Return an order of multiplication in which few patterns and cells come first."""
+    size = {
+        v: k for r in rows for v, k in zip(r.table.variables, r.table.values.shape, strict=True)
+    }
+    count = len(rows[0].pattern)
+
+    def cells(patterns: int, scope: set[int]) -> float:
+        product = float(min(patterns, count))
+        for v in scope:
+            if v != PATTERNS:
+                product *= size[v]
+        return product
+
+    rest = sorted(rows, key=lambda r: r.table.values.size)
+    ordered = [rest.pop(0)]
+    scope, patterns = set(ordered[0].table.variables), len(ordered[0].table.values)
+    while rest:
+        following = min(
+            rest,
+            key=lambda r: cells(patterns * len(r.table.values), scope.union(r.table.variables)),
+        )
+        rest.remove(following)
+        ordered.append(following)
+        scope.update(following.table.variables)
+        patterns = min(patterns * len(following.table.values), count)
+    return ordered

@@ -173,6 +173,19 @@ class Gatekeeper:
         """Whether some finding of a test is known."""
         return bool(self._known & set(self._panels.get(test, ())))
 
+    def at_hand(self, test: str) -> bool:
+        """Whether a test has been done and what is left of it can be looked at again.
+
+        It has been done if something is known that only it shows, or tests that contain it.
+        """
+        if not entry_of(self._catalog, test).kept:
+            return False
+        findings = set(self._panels[test])
+        elsewhere = {
+            f for other in self._panels.values() if not findings <= set(other) for f in other
+        }
+        return bool(self._known & (findings - elsewhere))
+
     def _sample_missing(self, entry: OrderedTest) -> bool:
         return bool(entry.needs) and not any(
             self.has_been_read(taker)
@@ -182,6 +195,8 @@ class Gatekeeper:
 
     def judge(self, test: str) -> Admission:
         """Return whether a test may be done now, why not, and what must come first."""
+        if self.at_hand(test):
+            return Admission(True, (), (), 0.0, (), (), (), dict.fromkeys(HARMS, 0.0), 0.0)
         weights = self._catalog.weights
         entry = entry_of(self._catalog, test)
         allowed: bool | str = True

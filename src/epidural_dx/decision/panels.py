@@ -97,6 +97,9 @@ class PanelCalculator:
         Use its samples: another target of the same patient and panels.
     informative : bool
         False: the information of sampled panels is not asked for (it stays 0).
+    singles : mapping of int to ndarray of shape (k, states), optional
+        P(target, finding | evidence) of open findings, where somebody has them already (the
+        compiled engine gives all of them in one pass).
     """
 
     def __init__(
@@ -109,7 +112,9 @@ class PanelCalculator:
         points: int = POINTS,
         draws_of: PanelCalculator | None = None,
         informative: bool = True,
+        singles: Mapping[int, FloatArray] | None = None,
     ) -> None:
+        self._singles = singles or {}
         self.target = tuple(target)
         self.sizes = dict(tables.sizes)
         self.exact_outcomes = exact_outcomes
@@ -210,6 +215,8 @@ class PanelCalculator:
 
     def _joint(self, panel: tuple[int, ...]) -> FloatArray:
         """P(target, panel | evidence), shape (k, outcomes)."""
+        if len(panel) == 1 and panel[0] in self._singles:
+            return self._singles[panel[0]]
         extra = tuple(v for v in self.target if v not in panel)
         if len(extra) == len(self.target):
             joint = self._tables.joint((*self.target, *panel), self.target)

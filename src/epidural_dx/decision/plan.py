@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from epidural_dx.decision.catalog import entry_of
 from epidural_dx.decision.elimination import IntArray, RowMemory
 from epidural_dx.decision.gates import UNTIL_CORRECTED, Admission
 from epidural_dx.decision.panels import divergence
@@ -43,7 +42,7 @@ FIRST_TESTS = 4
 SECOND_TESTS = 5
 #: Branches of the tree, and named results of a second test.
 BRANCHES = 4
-#: A plan for information stops when the leading cause is this likely.
+#: A plan for information stops when one cause with what the marrow holds is this likely.
 CERTAIN = 0.9
 #: ... or when no test tells this much any more.
 NEGLIGIBLE_BITS = 0.02
@@ -285,17 +284,31 @@ class _Planner:
 
     # ------------------------------------------------------------- one step
 
-    def _cost(self, test: str) -> float:
-        """Return the utility that a test costs through harm and price."""
-        entry = entry_of(self.workup.catalog, test)
-        price = entry.price_usd / self.workup.catalog.weights.usd_per_utility
-        return self.admissions[test].loss + price
+    def _cost(self, test: str, beside: Sequence[str] = ()) -> float:
+        """Return the utility that a test costs through harm and price.
+
+        Beside another test of its group it shares the session and its harm.
+        """
+        usd = self.workup.catalog.weights.usd_per_utility
+        price = self._price(test, beside)
+        alone = self.workup.entry(test).price_usd
+        loss = self.admissions[test].loss if price == alone else 0.0
+        return loss + price / usd
+
+    def _price(self, test: str, beside: Sequence[str] = ()) -> float:
+        """Return the price of a test, that as an addition if its session is ordered anyway."""
+        tests = self.workup.catalog.tests
+        entry = self.workup.entry(test)
+        shared = any(tests[t].parallel_group == entry.parallel_group for t in beside if t != test)
+        if entry.added_price_usd is None or not shared:
+            return entry.price_usd
+        return entry.added_price_usd
 
     def _one_step(self, test: str) -> float:
         panel = self.workup.positions[test]
         if self.by == "information":
             return self.workup.calculator.outcomes(panel).information
-        entry = entry_of(self.workup.catalog, test)
+        entry = self.workup.entry(test)
         value = self.problem.net_value(panel, entry, self.admissions[test])
         assert value is not None
         return value
@@ -312,7 +325,7 @@ class _Planner:
             return True
         takers = {
             taker
-            for sample in entry_of(self.workup.catalog, test).needs
+            for sample in self.workup.entry(test).needs
             for taker in self.workup.catalog.samples[sample]
         }
         return len(admission.barriers) == 1 and bool(takers & set(after))
@@ -419,7 +432,7 @@ class _Planner:
             if not seconds:
                 return told, none, nothing
             table = np.stack([s.bits for s in seconds])
-            sure = self.problem.causes_of(results.posterior).max(axis=1) >= CERTAIN
+            sure = diagnosis.max(axis=1) >= CERTAIN
             stop = sure | (table.max(axis=0) < NEGLIGIBLE_BITS)
             more = np.where(stop, 0.0, table.max(axis=0))
             pick = np.where(stop, -1, table.argmax(axis=0))
@@ -470,34 +483,42 @@ class _Planner:
     def _companions(self, test: str) -> list[str]:
         """Return tests that fit into the waiting time and are worth their own harm and price."""
         seen = set(self.workup.positions[test])
-        found = []
+        found: list[str] = []
         for other in sorted(self.alone, key=lambda t: -self.alone[t]):
             panel = set(self.workup.positions[other])
             if (
                 other == test
                 or other in self.operations
-                or self.admissions[other].allowed is not True
-                or self.admissions[other].openers
+                or not self._beside(other, test)
                 or self.hours[other] > self.hours[test]
                 or panel <= seen
                 or seen <= panel
             ):
                 continue
             worth = self.problem.sample_information(self.workup.positions[other])
-            if worth > self._cost(other):
+            if worth > self._cost(other, (test, *found)):
                 found.append(other)
                 seen |= panel
         return found
 
+    def _beside(self, other: str, test: str) -> bool:
+        """Whether a test may be ordered at once, if need be on the sample that another takes."""
+        admission = self.admissions[other]
+        if admission.openers:
+            return False
+        return admission.allowed is True or (
+            admission.allowed is False and self._orderable(other, (test,))
+        )
+
     def _first_step(self, test: str) -> PlanStep:
         tests = (test,) if test in self.operations else (test, *self._companions(test))
         hours = max(self.hours[t] for t in tests)
-        price = sum(entry_of(self.workup.catalog, t).price_usd for t in tests)
+        price = sum(self._price(t, tests) for t in tests)
         if test in self.operations:
             return PlanStep(tests, hours, price, self.alone[test])
         results = self._results(tests, TREE_RESULTS)
         seconds = self._seconds(results, hours, tests)
-        cost = sum(self._cost(t) for t in tests)
+        cost = sum(self._cost(t, tests) for t in tests)
         gain, pick, more = self._gain(results, hours, seconds, cost)
         return PlanStep(
             tests, hours, price, gain, self._branches(results, hours, seconds, pick, more)
@@ -566,7 +587,7 @@ class _Planner:
                     self.problem.choice(after[None, :], second.hours),
                 )
             )
-        price = entry_of(self.workup.catalog, second.test).price_usd
+        price = self.workup.entry(second.test).price_usd
         return PlanStep((second.test,), second.hours, price, gain, tuple(branches))
 
     def _order(self, second: _Second) -> list[int]:
@@ -595,7 +616,11 @@ class _Planner:
         """Name the three findings whose share in a branch differs most from that in all results."""
         weights = results.weights[rows] / results.weights[rows].sum()
         found = []
+        # what was done before a test says nothing about the patient by itself
+        idle = {self.workup.model.position(by) for by, _ in self.workup.model.weakened.values()}
         for v, states in results.states.items():
+            if v in idle:
+                continue
             size = self.calculator.sizes[v]
             inside = np.bincount(states[rows], weights=weights, minlength=size)
             overall = np.bincount(states, weights=results.weights, minlength=size)

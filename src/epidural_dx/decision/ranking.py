@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from epidural_dx.clinical.spelling import nearest
-from epidural_dx.decision.catalog import entry_of
 from epidural_dx.decision.gates import UNTIL_CORRECTED, Admission
-from epidural_dx.decision.panels import EXACT_OUTCOMES, pair_information
+from epidural_dx.decision.panels import EXACT_OUTCOMES, divergence, pair_information
 from epidural_dx.decision.workup import Workup, require_hours
 from epidural_dx.errors import EvidenceError
 from epidural_dx.inference.information import mutual_information
@@ -22,7 +21,12 @@ if TYPE_CHECKING:
     from epidural_dx.model import Model
 
 #: Orders of the ranking.
-ORDERS = ("information", "information_per_cost", "value")
+ORDERS = ("information", "information_per_cost", "information_per_hour", "value")
+
+#: When a test can be done, from now to never, in the order of the ranking: at once; once another
+#: test has settled what might bar it; an operation, which is treatment; once something has been
+#: corrected; not at all.
+WHEN = ("now", "after", "operation", "until corrected", "barred")
 
 #: Pairs of causes are named if they hold at least this share of the information on the cause.
 PAIR_SHARE = 0.05
@@ -33,6 +37,49 @@ PAIRS = 4
 #: At most this many results of a finding are told, each at least this likely.
 RESULTS = 3
 LIKELY_RESULT = 0.02
+#: Findings named of a test whose images are looked at again.
+LOOK_FOR = 4
+#: Results that move the leading cause by less than this are summed up.
+UNMOVED = 0.02
+
+
+def named_result(finding: str, state: str) -> str:
+    """Return a result in words: ``no fever``, ``enhancement: rim``."""
+    name = finding.replace("_", " ")
+    if state == "absent":
+        return f"no {name}"
+    return name if state == "present" else f"{name}: {state.replace('_', ' ')}"
+
+
+def _subject(about: str, state: str) -> str:
+    """Return a cause, or what the marrow holds, in words."""
+    name = state.replace("_", " ")
+    if about == "lesion_cause":
+        return name
+    return "a marrow without tumour" if state == "none" else f"{name} in the marrow"
+
+
+def _percent(p: float) -> str:
+    return "under 1 %" if 0 < p < 0.01 else f"{p:.0%}".replace("%", " %")
+
+
+def _sure(p: float) -> str:
+    return "over 0.99" if p > 0.995 else "under 0.01" if p < 0.005 else f"{p:.2f}"
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:.3g} h" if hours >= 0.95 else f"{60 * hours:.0f} minutes"
+
+
+def _rarely(p: float) -> str:
+    """Return a small probability as one in so many."""
+    if p < 1e-5:
+        return "next to never"
+    if p >= 0.01:
+        return f"in {p:.0%}".replace("%", " %")
+    count = 1 / p
+    digits = len(str(int(count))) - 2
+    return f"once in {round(count, -digits):,.0f}"
 
 
 @dataclass(frozen=True)
@@ -43,30 +90,31 @@ class Result:
     ----------
     finding, state : str
     probability : float
-    cause : str
-        The leading cause after it.
-    cause_probability : float
+    about : {"lesion_cause", "marrow_infiltration"}
+        Whichever the test tells more about.
+    leader : str
+        The leading state of it after the result.
+    leader_probability : float
     before : float
-        The probability of that cause now.
+        The probability of that state now.
     """
 
     finding: str
     state: str
     probability: float
-    cause: str
-    cause_probability: float
+    about: str
+    leader: str
+    leader_probability: float
     before: float
 
     @property
     def words(self) -> str:
-        """The result in words, to follow "if"."""
-        finding, state, cause = (
-            t.replace("_", " ") for t in (self.finding, self.state, self.cause)
-        )
+        """The result in words, to follow "if it shows"."""
         return (
-            f"{finding} {state} ({self.probability:.0%}), {cause} leads with "
-            f"{self.cause_probability:.2f} (now {self.before:.2f})"
-        ).replace("%", " %")
+            f"{named_result(self.finding, self.state)} ({_percent(self.probability)}), "
+            f"{_subject(self.about, self.leader)} leads with {_sure(self.leader_probability)} "
+            f"(now {_sure(self.before)})"
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain data for JSON."""
@@ -74,8 +122,9 @@ class Result:
             "finding": self.finding,
             "state": self.state,
             "probability": self.probability,
-            "cause": self.cause,
-            "cause_probability": self.cause_probability,
+            "about": self.about,
+            "leader": self.leader,
+            "leader_probability": self.leader_probability,
             "before": self.before,
         }
 
@@ -100,22 +149,32 @@ class RankedTest:
         From order to result, corrections that must come first included.
     harm : float
         Expected utility lost through harm in this patient.
+    serious_harm : float
+        Probability of serious harm or death in this patient.
     value : float or None
         Expected utility of ordering it minus that of acting now, net of harm, delay and price;
         None where the network has no decision variables.
     information_per_cost : float
         Bits per 100 US dollars of price, delay and harm together.
+    information_per_hour : float
+        Bits per hour until the result (never below the shortest time of ``priors/utilities.yaml``).
     cost_equivalent_usd : float
         Price, delay and harm in dollars (weights: ``priors/utilities.yaml``).
     allowed : bool or "until corrected"
+    when : str
+        One of :data:`WHEN`.
     reason : str
         One sentence.
     separates : tuple of (str, float)
         Pairs of causes (``"emh | leukemia"``) with the bits that go into telling them apart.
-    cause_bits : float
-        Information about ``lesion_cause``.
+    separates_marrow : tuple of (str, float)
+        The same for what the marrow holds; empty where that is not asked about.
+    cause_bits, marrow_bits : float
+        Information about ``lesion_cause``, and about ``marrow_infiltration`` if asked about.
     changes_lead : float
         Probability that the result changes the leading cause.
+    expected_lead : float
+        Probability that the leading cause will have on average once the result is there.
     first : tuple of str
         Tests to be done before.
     results : tuple of Result
@@ -131,24 +190,41 @@ class RankedTest:
     cost_usd: float
     turnaround_hours: float
     harm: float
+    serious_harm: float
     value: float | None
     information_per_cost: float
+    information_per_hour: float
     cost_equivalent_usd: float
     allowed: bool | str
+    when: str
     reason: str
     separates: tuple[tuple[str, float], ...]
+    separates_marrow: tuple[tuple[str, float], ...]
     cause_bits: float
+    marrow_bits: float
     changes_lead: float
+    expected_lead: float
     first: tuple[str, ...] = ()
     results: tuple[Result, ...] = ()
 
     @property
     def explanation(self) -> str:
-        """What the likeliest results would do to the leading cause, in one sentence."""
-        if not self.results:
-            return ""
-        parts = [r.words for r in self.results]
-        return f"If it shows {'; if '.join(parts)}."
+        """What the likeliest results would do to the leading cause, and what it costs."""
+        sentences = []
+        if self.results:
+            first = self.results[0]
+            moved = max(abs(r.leader_probability - r.before) for r in self.results)
+            if moved < UNMOVED and all(r.leader == first.leader for r in self.results):
+                leader = _subject(first.about, first.leader)
+                sentences.append(f"Whatever it shows, {leader} leads (now {_sure(first.before)}).")
+            else:
+                told = "; if ".join(r.words for r in self.results)
+                sentences.append(f"If it shows {told}.")
+        sentences.append(
+            f"It costs {self.cost_usd:,.0f} USD and {_hours(self.turnaround_hours)}; serious harm "
+            f"or death {_rarely(self.serious_harm)}."
+        )
+        return " ".join(sentences)
 
     def as_row(self) -> dict[str, Any]:
         """Return the columns of the table of tests."""
@@ -161,7 +237,9 @@ class RankedTest:
             "harm": self.harm,
             "value": self.value,
             "information_per_cost": self.information_per_cost,
+            "information_per_hour": self.information_per_hour,
             "allowed": self.allowed,
+            "when": self.when,
             "reason": self.reason,
             "label": self.label,
             "findings": len(self.findings),
@@ -174,9 +252,15 @@ class RankedTest:
             **self.as_row(),
             "findings": list(self.findings),
             "cost_equivalent_usd": self.cost_equivalent_usd,
+            "serious_harm": self.serious_harm,
             "separates": [{"causes": pair, "bits": bits} for pair, bits in self.separates],
+            "separates_marrow": [
+                {"states": pair, "bits": bits} for pair, bits in self.separates_marrow
+            ],
             "cause_bits": self.cause_bits,
+            "marrow_bits": self.marrow_bits,
             "changes_lead": self.changes_lead,
+            "expected_lead": self.expected_lead,
             "first": list(self.first),
             "results": [r.as_dict() for r in self.results],
             "explanation": self.explanation,
@@ -196,7 +280,8 @@ def rank_tests(
 ) -> list[RankedTest]:
     """Rank the tests that would still reveal something, best first.
 
-    Tests that are allowed now come first, then those that wait for a correction, then barred ones.
+    Tests that can be done now come first, then those that another test must open, operations,
+    those that wait for a correction, and barred ones (:data:`WHEN`).
 
     Parameters
     ----------
@@ -204,7 +289,7 @@ def rank_tests(
     evidence : mapping or Evidence
     target : str or sequence of str
         What the information is about.
-    by : {"information", "information_per_cost", "value"}
+    by : {"information", "information_per_cost", "information_per_hour", "value"}
     exclude : iterable of str
         Tests to leave out.
     max_hours : float, optional
@@ -240,7 +325,7 @@ def rank_tests(
         if max_hours is not None and workup.hours(test, admission) > max_hours:
             continue
         ranked.append(_ranked(workup, test, admission))
-    return sorted(ranked, key=lambda r: (_waiting(r.allowed), -_score(r, by)))
+    return sorted(ranked, key=lambda r: (WHEN.index(r.when), -_score(r, by)))
 
 
 def _score(ranked: RankedTest, by: str) -> float:
@@ -248,17 +333,24 @@ def _score(ranked: RankedTest, by: str) -> float:
         return ranked.information_bits
     if by == "information_per_cost":
         return ranked.information_per_cost
+    if by == "information_per_hour":
+        return ranked.information_per_hour
     return -math.inf if ranked.value is None else ranked.value
 
 
-def _waiting(allowed: bool | str) -> int:
-    if allowed is True:
-        return 0
-    return 1 if allowed == UNTIL_CORRECTED else 2
+def _when(workup: Workup, test: str, admission: Admission) -> str:
+    if admission.allowed is False:
+        return "barred"
+    if admission.allowed == UNTIL_CORRECTED:
+        return "until corrected"
+    utilities = workup.problem.utilities
+    if utilities is not None and test in {a.as_test for a in utilities.actions}:
+        return "operation"
+    return "after" if admission.first else "now"
 
 
 def _ranked(workup: Workup, test: str, admission: Admission) -> RankedTest:
-    entry = entry_of(workup.catalog, test)
+    entry = workup.entry(test)
     findings, panel = workup.panels[test], workup.positions[test]
     outcomes = workup.calculator.outcomes(panel)
     problem, weights = workup.problem, workup.catalog.weights
@@ -266,7 +358,8 @@ def _ranked(workup: Workup, test: str, admission: Admission) -> RankedTest:
     floor = weights.floor_minutes / 60 * weights.usd_per_hour
     delay = hours * problem.loss_per_hour * weights.usd_per_utility
     cost = max(floor, entry.price_usd + delay + admission.loss * weights.usd_per_utility)
-    pairs, bits, change = _separation(problem.causes, problem.cause_outcomes(panel))
+    causes, marrow = _told(workup, panel)
+    told = marrow if marrow.bits > causes.bits else causes
     return RankedTest(
         test=test,
         label=entry.label,
@@ -277,22 +370,44 @@ def _ranked(workup: Workup, test: str, admission: Admission) -> RankedTest:
         cost_usd=entry.price_usd,
         turnaround_hours=hours,
         harm=admission.loss,
+        serious_harm=admission.harms["serious"] + admission.harms["death"],
         value=problem.net_value(panel, entry, admission),
         information_per_cost=outcomes.information / cost * 100,
+        information_per_hour=outcomes.information / max(hours, weights.floor_minutes / 60),
         cost_equivalent_usd=cost,
         allowed=admission.allowed,
-        reason=_reason(admission, pairs, bits, change, len(findings), len(workup.tests[test])),
-        separates=pairs,
-        cause_bits=bits,
-        changes_lead=change,
+        when=_when(workup, test, admission),
+        reason=_reason(workup, test, admission, told),
+        separates=causes.pairs,
+        separates_marrow=marrow.pairs,
+        cause_bits=causes.bits,
+        marrow_bits=marrow.bits,
+        changes_lead=causes.change,
+        expected_lead=causes.lead,
         first=admission.first,
-        results=_results(workup, panel),
+        results=_results(workup, panel, told.about),
     )
 
 
-def _results(workup: Workup, panel: tuple[int, ...]) -> tuple[Result, ...]:
-    """Return the likeliest results of the finding that tells most about the cause."""
-    found = workup.problem.cause_outcomes(panel)
+def _told(workup: Workup, panel: tuple[int, ...]) -> tuple[_Told, _Told]:
+    """Return what a panel says about the cause, and about the marrow if that is asked about."""
+    problem = workup.problem
+    causes = _separation("lesion_cause", problem.causes, problem.cause_outcomes(panel))
+    marrow = _Told("marrow_infiltration")
+    name = "marrow_infiltration"
+    if name in workup.model.variables and workup.model.position(name) in workup.calculator.target:
+        states = workup.model.variables[name].states
+        marrow = _separation(name, states, problem.marrow_outcomes(panel))
+    return causes, marrow
+
+
+def _results(workup: Workup, panel: tuple[int, ...], about: str) -> tuple[Result, ...]:
+    """Return the likeliest results of the finding that tells most about the cause or the marrow."""
+    problem = workup.problem
+    if about == "lesion_cause":
+        found = problem.cause_outcomes(panel)
+    else:
+        found = problem.marrow_outcomes(panel)
     if found is None:
         return ()
     weights, posterior = found
@@ -309,8 +424,9 @@ def _results(workup: Workup, panel: tuple[int, ...]) -> tuple[Result, ...]:
     _, v, table = best
     variable = list(workup.model.variables.values())[v]
     shares = table.sum(axis=1)
-    prior = workup.problem.causes_of(workup.problem.prior)[0]
-    causes = workup.problem.causes
+    part = problem.causes_of if about == "lesion_cause" else problem.marrow_of
+    prior = part(problem.prior)[0]
+    names = workup.model.variables[about].states
     results = []
     for state in np.argsort(-shares, kind="stable")[:RESULTS]:
         if shares[state] < LIKELY_RESULT:
@@ -321,30 +437,50 @@ def _results(workup: Workup, panel: tuple[int, ...]) -> tuple[Result, ...]:
                 finding=variable.name,
                 state=variable.states[state],
                 probability=float(shares[state]),
-                cause=causes[lead],
-                cause_probability=float(table[state, lead] / shares[state]),
+                about=about,
+                leader=names[lead],
+                leader_probability=float(table[state, lead] / shares[state]),
                 before=float(prior[lead]),
             )
         )
     return tuple(results)
 
 
+@dataclass(frozen=True)
+class _Told:
+    """What a panel says about the cause, or about the marrow.
+
+    Attributes
+    ----------
+    about : str
+        The variable.
+    pairs : tuple of (str, float)
+        States that it tells apart, with bits.
+    bits : float
+        Information on the variable.
+    change : float
+        Chance of another leading state.
+    lead : float
+        Probability of the leading state on average afterwards.
+    """
+
+    about: str
+    pairs: tuple[tuple[str, float], ...] = ()
+    bits: float = 0.0
+    change: float = 0.0
+    lead: float = 1.0
+
+
 def _separation(
-    names: Sequence[str], outcomes: tuple[FloatArray, FloatArray] | None
-) -> tuple[tuple[tuple[str, float], ...], float, float]:
-    """Pairs of causes that a panel tells apart, bits on the cause, chance of another leader."""
+    about: str, names: Sequence[str], outcomes: tuple[FloatArray, FloatArray] | None
+) -> _Told:
     if outcomes is None:
-        return (), 0.0, 0.0
+        return _Told(about)
     weights, posterior = outcomes
     prior = weights @ posterior
     likely = np.flatnonzero(prior > 1e-6)
     pairs = pair_information(weights, posterior[:, likely])
-    logs = np.log2(
-        posterior / np.where(prior > 0, prior, 1.0),
-        out=np.zeros_like(posterior),
-        where=posterior > 0,
-    )
-    bits = max(float(weights @ (posterior * logs).sum(axis=1)), 0.0)
+    bits = max(float(weights @ divergence(posterior, prior)), 0.0)
     upper = [(i, j) for i in range(len(likely)) for j in range(i + 1, len(likely))]
     upper.sort(key=lambda ij: -pairs[ij])
     named = []
@@ -352,19 +488,17 @@ def _separation(
         if pairs[i, j] >= max(PAIR_SHARE * bits, PAIR_BITS):
             a, b = sorted((likely[i], likely[j]), key=lambda c: -prior[c])
             named.append((f"{names[a]} | {names[b]}", float(pairs[i, j])))
-    change = float(weights[posterior.argmax(axis=1) != int(prior.argmax())].sum())
-    return tuple(named), bits, change
+    return _Told(
+        about,
+        pairs=tuple(named),
+        bits=bits,
+        change=float(weights[posterior.argmax(axis=1) != int(prior.argmax())].sum()),
+        lead=float(weights @ posterior.max(axis=1)),
+    )
 
 
-def _reason(
-    admission: Admission,
-    pairs: Sequence[tuple[str, float]],
-    bits: float,
-    change: float,
-    open_count: int,
-    all_count: int,
-) -> str:
-    """One sentence from the numbers."""
+def _reason(workup: Workup, test: str, admission: Admission, told: _Told) -> str:
+    """One or two sentences from the numbers."""
     parts = []
     if admission.allowed is not True:
         verb = "put off" if admission.allowed == UNTIL_CORRECTED else "not now"
@@ -380,15 +514,40 @@ def _reason(
             parts[-1] += f" to rule out {'; '.join(admission.look_up)}"
     elif admission.look_up:
         parts.append(f"ask first about {'; '.join(admission.look_up)}")
-    if pairs:
-        told = " and ".join(
-            f"{pair.replace(' | ', ' from ').replace('_', ' ')} ({b:.2f})" for pair, b in pairs[:2]
-        )
-        parts.append(f"tells {told} in its {bits:.2f} bits on the cause")
+    what = "cause" if told.about == "lesion_cause" else "marrow"
+    if told.pairs:
+        (pair, bits), *others = told.pairs[:2]
+        apart = f"{_apart(pair)} ({bits:.2f} of its {told.bits:.2f} bits on the {what})"
+        apart += "".join(f" and {_apart(p)} ({b:.2f})" for p, b in others)
+        parts.append(f"tells {'in the marrow ' if what == 'marrow' else ''}{apart}")
     else:
-        parts.append(f"hardly moves the causes ({bits:.3f} bits)")
-    parts.append(f"another cause leads after {change:.0%} of results".replace("%", " %"))
-    if open_count < all_count:
+        parts.append(f"hardly moves the causes ({told.bits:.3f} bits)")
+    leads = "another cause leads" if what == "cause" else "something else in the marrow leads"
+    parts.append(f"{leads} after {_percent(told.change)} of results")
+    parts += _weakened(workup, test)
+    open_count, all_count = len(workup.panels[test]), len(workup.tests[test])
+    if workup.gates.at_hand(test):
+        findings = [f.replace("_", " ") for f in workup.panels[test][:LOOK_FOR]]
+        more = f" and {open_count - LOOK_FOR} more" if open_count > LOOK_FOR else ""
+        parts.append(f"done already: look again for {', '.join(findings)}{more}")
+    elif open_count < all_count:
         parts.append(f"{open_count} of {all_count} findings still open")
     text = ", ".join(parts)
     return text[0].upper() + text[1:] + "."
+
+
+def _apart(pair: str) -> str:
+    names = ["no tumour" if name == "none" else name for name in pair.split(" | ")]
+    return " from ".join(names).replace("_", " ")
+
+
+def _weakened(workup: Workup, test: str) -> list[str]:
+    """Return what has been done before a test and weakens it, with the share that is left."""
+    found: dict[str, str] = {}
+    for finding in workup.panels[test]:
+        by, kept = workup.model.weakened.get(finding, ("", 1.0))
+        if by and workup.tables.fixed.get(workup.model.position(by)) == 1:
+            found[by] = (
+                f"{by.replace('_', ' ')} leaves {kept:.0%} of its telling results"
+            ).replace("%", " %")
+    return list(found.values())

@@ -85,8 +85,8 @@ class Stopping:
         if self.stop:
             return (
                 f"Stop: no test is worth its harm, delay and price (the best, {test}, "
-                f"{'loses' if self.best_value < 0 else 'gains'} {abs(self.best_value):.4f} "
-                f"utility); {kept}, and acting now costs {self.expected_regret:.4f} utility "
+                f"{'loses' if self.best_value < 0 else 'gains'} {_small(self.best_value)} "
+                f"utility); {kept}, and acting now costs {_small(self.expected_regret)} utility "
                 f"on average."
             )
         return (
@@ -109,6 +109,11 @@ class Stopping:
             "stop": self.stop,
             "sentence": self.sentence,
         }
+
+
+def _small(utility: float) -> str:
+    size = abs(utility)
+    return f"{size:.4f}" if size >= 0.00005 else "less than 0.0001"
 
 
 def same_decision_probability(
@@ -171,7 +176,7 @@ def same_decision_probability(
     chosen = named if named is not None else tuple(t for t in orderable if t not in operations)
     best_test, best_value = None, None
     for test in orderable:
-        entry = workup.catalog.tests[test]
+        entry = workup.entry(test)
         value = problem.net_value(workup.positions[test], entry, admissions[test])
         if value is not None and (best_value is None or value > best_value):
             best_test, best_value = test, value

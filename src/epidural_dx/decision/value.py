@@ -22,11 +22,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from epidural_dx.clinical.spelling import nearest
 from epidural_dx.decision.catalog import Catalog, OrderedTest
 from epidural_dx.decision.elimination import EvidenceTables
 from epidural_dx.decision.gates import Admission, Gatekeeper
 from epidural_dx.decision.panels import EXACT_OUTCOMES, Outcomes, PanelCalculator
 from epidural_dx.decision.utilities import Action, Utilities, read_utilities
+from epidural_dx.errors import ModelError
 from epidural_dx.inference.network import FloatArray
 
 if TYPE_CHECKING:
@@ -186,6 +188,15 @@ class DecisionProblem:
         self._exact_outcomes = exact_outcomes
         self._from_target = None if draws is None else _coarsening(model, draws.target, self._open)
         self._derived: dict[tuple[int, ...], Outcomes] = {}
+        for action in self.utilities.actions:
+            if action.as_test is not None and action.as_test not in catalog.tests:
+                close = nearest(str(action.as_test), catalog.tests, 1)
+                raise ModelError(
+                    f"as_test: {action.as_test!r} is no test of tests.csv"
+                    + (f"; did you mean {close[0]!r}?" if close else ""),
+                    file=model._priors / "utilities.yaml",
+                    name=f"actions.{action.name}",
+                )
         self.harm = self.utilities.harm + np.array(
             [
                 gates.harms(a.as_test)[1] if a.as_test is not None else 0.0
@@ -252,6 +263,17 @@ class DecisionProblem:
         outcomes = self.outcomes(panel)
         c, w, m = self._shape
         return outcomes.weights, outcomes.target.reshape(-1, c, w * m).sum(axis=2)
+
+    def marrow_outcomes(self, panel: tuple[int, ...]) -> tuple[FloatArray, FloatArray] | None:
+        """As :meth:`cause_outcomes`, of what the marrow holds."""
+        if self.utilities is None or self._shape[2] == 1:
+            return None
+        outcomes = self.outcomes(panel)
+        return outcomes.weights, self._marrow_part(outcomes.target)
+
+    def marrow_of(self, posterior: FloatArray) -> FloatArray:
+        """Return P(marrow infiltration | row), shape (rows, marrow states that are open)."""
+        return self._marrow_part(posterior)
 
     # -------------------------------------------------------------- utility
 

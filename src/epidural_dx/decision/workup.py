@@ -7,16 +7,27 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from epidural_dx.clinical.spelling import nearest
-from epidural_dx.decision.catalog import entry_of, read_catalog
+from epidural_dx.decision.catalog import (
+    OrderedTest,
+    entry_of,
+    looked_at_again,
+    read_catalog,
+)
 from epidural_dx.decision.elimination import EvidenceTables
 from epidural_dx.decision.gates import Admission, Gatekeeper
 from epidural_dx.decision.panels import EXACT_OUTCOMES, PanelCalculator
+from epidural_dx.decision.utilities import ENDS
 from epidural_dx.decision.value import DecisionProblem
 from epidural_dx.errors import EvidenceError
+from epidural_dx.inference.network import FloatArray
 
 if TYPE_CHECKING:
     from epidural_dx.clinical.evidence import Evidence
     from epidural_dx.model import Model
+
+
+#: Most joint states of the target of a ranking: about this many take some seconds.
+MOST_TARGET_STATES = 5_000
 
 
 def target_positions(model: Model, target: str | Sequence[str]) -> tuple[int, ...]:
@@ -25,9 +36,9 @@ def target_positions(model: Model, target: str | Sequence[str]) -> tuple[int, ..
     Raises
     ------
     EvidenceError
-        No variable, an unknown one, or one twice.
+        No variable, an unknown one, one twice, or so many that the answer would take minutes.
     """
-    names = (target,) if isinstance(target, str) else tuple(target)
+    names = _names(target, "the target")
     if not names:
         raise EvidenceError("the target of the ranking names no variable")
     positions = []
@@ -40,7 +51,28 @@ def target_positions(model: Model, target: str | Sequence[str]) -> tuple[int, ..
         positions.append(model.position(name))
     if len(set(positions)) != len(positions):
         raise EvidenceError(f"the target names a variable twice: {', '.join(names)}")
+    states = math.prod(len(model.variables[name].states) for name in names)
+    if states > MOST_TARGET_STATES:
+        raise EvidenceError(
+            f"the target {', '.join(names)} has {states:,} joint states, and at most "
+            f"{MOST_TARGET_STATES:,} can be ranked for: name fewer variables"
+        )
     return tuple(positions)
+
+
+def _names(given: Any, what: str) -> tuple[Any, ...]:
+    """Return one name or several as a tuple.
+
+    Raises
+    ------
+    EvidenceError
+        Neither.
+    """
+    if isinstance(given, str):
+        return (given,)
+    if not isinstance(given, Iterable):
+        raise EvidenceError(f"{what} must be a name or a list of names, got {given!r}")
+    return tuple(given)
 
 
 def chosen_tests(
@@ -53,8 +85,8 @@ def chosen_tests(
     EvidenceError
         An unknown test.
     """
-    exclude = (exclude,) if isinstance(exclude, str) else tuple(exclude)
-    wanted = tuple(model.tests) if only is None else tuple(only)
+    exclude = _names(exclude, "exclude")
+    wanted = tuple(model.tests) if only is None else _names(only, "only")
     for name in (*exclude, *wanted):
         if name not in model.tests:
             raise EvidenceError(f"unknown test {name!r}", nearest=nearest(str(name), model.tests))
@@ -79,10 +111,31 @@ def require_hours(name: str, hours: float | None) -> None:
     Raises
     ------
     EvidenceError
-        A negative or infinite time.
+        A negative or infinite time, or no number.
     """
-    if hours is not None and not (math.isfinite(hours) and hours >= 0):
+    if hours is None:
+        return
+    number = isinstance(hours, int | float) and not isinstance(hours, bool)
+    if not (number and math.isfinite(hours) and hours >= 0):
         raise EvidenceError(f"{name} must be a number of hours from 0 on, got {hours!r}")
+
+
+def check_decision_files(model: Model) -> None:
+    """Read everything that decisions rest on once, so that an error is told before it is needed.
+
+    Raises
+    ------
+    ModelError
+        A test without a price, a gate on an unknown variable or state, a hole in the utilities, an
+        action that is no test: one sentence with file and name.
+    """
+    catalog = read_catalog(model._priors)
+    for test in model.tests:
+        entry_of(catalog, test)
+    tables = EvidenceTables(model.plan.network, {})
+    gates = Gatekeeper(catalog, model.variables, model.tests, tables, ())
+    for end in ENDS:
+        DecisionProblem(model, tables, catalog, gates, None, (), None, end)
 
 
 class Workup:
@@ -155,6 +208,7 @@ class Workup:
             self.tables.open_variables(goal),
             panels,
             exact_outcomes=exact_outcomes,
+            singles=self._singles(goal, panels),
         )
         if self.calculator.prior.sum() == 0:
             model.run(self.evidence, want=())  # says which findings exclude each other
@@ -170,6 +224,20 @@ class Workup:
             end,
         )
 
+    def _singles(
+        self, goal: tuple[int, ...], panels: Sequence[Sequence[int]]
+    ) -> dict[int, FloatArray]:
+        """P(target, finding | evidence) of every open finding, if the engine knows the target."""
+        if goal not in self.model.plan.targets or self.tables.open_variables(goal) != goal:
+            return {}
+        result = self.model.engine.run(
+            self.model.arrays(self.evidence), target=goal, want=("joints",)
+        )
+        if not bool(result.possible[0]):
+            return {}
+        assert result.joints is not None
+        return {v: result.joints[v][0] for p in panels for v in p if v not in goal}
+
     def union(self, tests: Iterable[str]) -> tuple[int, ...]:
         """Return the open findings of several tests, each once."""
         found: dict[int, None] = {}
@@ -177,6 +245,11 @@ class Workup:
             found.update(dict.fromkeys(self.positions.get(test, ())))
         return tuple(found)
 
+    def entry(self, test: str) -> OrderedTest:
+        """Return what a test costs in this patient: minutes where its images are at hand."""
+        entry = entry_of(self.catalog, test)
+        return looked_at_again(entry, self.catalog.weights) if self.gates.at_hand(test) else entry
+
     def hours(self, test: str, admission: Admission) -> float:
         """Return the hours until the result, corrections included."""
-        return entry_of(self.catalog, test).turnaround_hours + admission.correction_hours
+        return self.entry(test).turnaround_hours + admission.correction_hours

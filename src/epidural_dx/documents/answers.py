@@ -9,6 +9,7 @@ from epidural_dx.clinical.spelling import nearest
 from epidural_dx.errors import EvidenceError
 
 if TYPE_CHECKING:
+    from epidural_dx.analysis.consultation import Consultation
     from epidural_dx.answer import Answer
     from epidural_dx.clinical.evidence import Evidence
     from epidural_dx.decision.plan import Plan
@@ -92,9 +93,32 @@ def next_tests(
 
 
 def explanation(
+    model: Model, evidence: Evidence, *, cause: str | None = None, against: str | None = None
+) -> dict[str, Any]:
+    """Explain an answer in full: what speaks for and against it, through what, and what is missing.
+
+    Parameters and errors as :func:`epidural_dx.analysis.consultation.consult`.
+    """
+    from epidural_dx.analysis.consultation import consult
+
+    return explained(consult(model, evidence, cause=cause, against=against))
+
+
+def explained(found: Consultation) -> dict[str, Any]:
+    """Write an explanation as a document."""
+    return {
+        "model": identity(found.model),
+        **found.as_dict(),
+        "warnings": [warning.as_dict() for warning in found.answer.warnings],
+    }
+
+
+def weights(
     model: Model, evidence: Evidence, *, contributions: bool = False, cause: str | None = None
 ) -> dict[str, Any]:
     """Say what every finding weighs for the leading cause against all others, in decibans.
+
+    The part of :func:`explanation` that takes milliseconds.
 
     Parameters
     ----------
@@ -145,6 +169,7 @@ def plan(
     by: str = "value",
     *,
     exclude: Iterable[str] = (),
+    max_hours: float | None = None,
     hours_since_onset: float | None = None,
 ) -> dict[str, Any]:
     """Say what to order now, what then for each likely result, and whether to stop.
@@ -157,7 +182,12 @@ def plan(
     answer = model.diagnose(evidence)
     excluded = tuple(exclude)
     found = plan_tests(
-        model, evidence, by=by, exclude=excluded, hours_since_onset=hours_since_onset
+        model,
+        evidence,
+        by=by,
+        exclude=excluded,
+        max_hours=max_hours,
+        hours_since_onset=hours_since_onset,
     )
     stopping = same_decision_probability(
         model, evidence, exclude=excluded, hours_since_onset=hours_since_onset

@@ -129,9 +129,17 @@ def variable(model: Model, v: Variable) -> dict[str, Any]:
 
 
 def tests(model: Model) -> dict[str, Any]:
-    """List the tests with what they reveal, cost and risk."""
+    """List the tests with what they reveal, cost and risk.
+
+    Raises
+    ------
+    ModelError
+        A wrong file of tests.
+    """
+    from epidural_dx.decision.workup import check_decision_files
     from epidural_dx.literature.rows import read_table
 
+    check_decision_files(model)
     details = {
         row["test"]: row
         for _, row in read_table(

@@ -99,7 +99,7 @@ class NextTestsQuestion(PatientQuestion):
         description="Variable, or several together, that the tests should tell about. By default "
         "etiology and marrow_infiltration.",
     )
-    by: Literal["information", "information_per_cost", "value"] = Field(
+    by: Literal["information", "information_per_cost", "information_per_hour", "value"] = Field(
         default="information", description="Order of the tests."
     )
     exclude: list[Name] = Field(default=[], max_length=100, description="Tests to leave out.")
@@ -114,19 +114,21 @@ class PlanQuestion(PatientQuestion):
         default="value", description="What the plan maximises."
     )
     exclude: list[Name] = Field(default=[], max_length=100, description="Tests to do without.")
+    max_hours: Hours | None = Field(default=None, description="Leave out tests that take longer.")
     hours_since_onset: Hours | None = Field(default=None, description="Time already lost.")
 
 
 class ExplainQuestion(PatientQuestion):
-    """Ask what every finding weighs."""
+    """Ask why the answer is what it is."""
 
-    contributions: bool = Field(
-        False,
-        description="Also contributions averaged over the orders of the findings; they add up "
-        "from the base rate to the probability (about 0.6 s for 40 findings).",
+    only: Literal["weights", "contributions"] | None = Field(
+        default=None,
+        description="A part that is quick: the weights of the findings, or also their "
+        "contributions, which add up from the base rate to the probability.",
     )
-    cause: Name | None = Field(
-        None, description="Of the contributions. By default the leading cause."
+    cause: Name | None = Field(default=None, description="Explain this cause, not the leading one.")
+    against: Name | None = Field(
+        default=None, description="Compare with this cause, not the likeliest other."
     )
 
 
@@ -135,6 +137,9 @@ class UncertaintyQuestion(PatientQuestion):
 
     draws: int = Field(default=200, ge=2, le=5000, description="Draws of every figure.")
     seed: int = Field(default=0, ge=0, lt=2**32, description="Of the draws.")
+    quasi_random: bool = Field(
+        default=False, description="A Latin hypercube in place of independent draws."
+    )
     tests: bool = Field(default=False, description="Also how often each test tells most (slow).")
 
 
@@ -157,6 +162,11 @@ class SensitivityQuestion(PatientQuestion):
     cause: Name | None = Field(
         default=None, description="Of this cause. By default the leading one."
     )
+    ranking: bool = Field(
+        default=False,
+        description="Of the order of the tests, instead of a cause (slow).",
+    )
+    total: bool = Field(default=False, description="Also total indices of the largest shares.")
     top: int = Field(default=10, ge=1, le=50, description="Figures shown.")
     draws: int = Field(default=500, ge=50, le=5000, description="Draws behind the shares.")
     seed: int = Field(default=0, ge=0, lt=2**32, description="Of the draws.")

@@ -72,9 +72,10 @@ class TestResult(Document):
     finding: str
     state: str
     probability: Probability
-    cause: str = Field(description="The leading cause after it.")
-    cause_probability: Probability
-    before: Probability = Field(description="The probability of that cause now.")
+    about: str = Field(description="lesion_cause or marrow_infiltration.")
+    leader: str = Field(description="The leading state of that after the result.")
+    leader_probability: Probability
+    before: Probability = Field(description="The probability of that state now.")
 
 
 class Separation(Document):
@@ -96,14 +97,19 @@ class NextTest(Document):
     cost_usd: float
     turnaround_hours: float
     harm: float
+    serious_harm: Probability
     value: float | None
     information_per_cost: float
+    information_per_hour: float
     cost_equivalent_usd: float
     allowed: bool | Literal["until corrected"]
+    when: str
     reason: str
     separates: list[Separation]
     cause_bits: float
+    marrow_bits: float
     changes_lead: Probability
+    expected_lead: Probability
     first: list[str] = Field(description="Tests to be done before.")
     results: list[TestResult]
     explanation: str
@@ -215,23 +221,40 @@ class Contribution(Document):
 class Contributions(Document):
     """Contributions that add up from the base rate to the probability of a cause."""
 
-    cause: str
-    against: str
+    against: str | None
     prior_decibans: float
     posterior_decibans: float
     orders: int = Field(description="Sampled orders; 0 where exact.")
     findings: list[Contribution]
 
 
+class Paragraph(Document):
+    """One paragraph of the letter."""
+
+    heading: str
+    text: str
+
+
 class Explanation(Document):
-    """Answer of ``explain``."""
+    """Answer of ``explain``; with ``only`` the members that stand first."""
 
     model: ModelIdentity
     cause: str
     probability: Probability
     findings: list[Weight]
-    contributions: Contributions | None = Field(None, description="Where they were asked for.")
     warnings: list[Caution]
+    contributions: Contributions | None = None
+    lower: Probability | None = None
+    upper: Probability | None = None
+    rival: str | None = None
+    paths: list[dict[str, Any]] | None = None
+    conditions: list[dict[str, Any]] | None = None
+    comparison: dict[str, Any] | None = None
+    stories: list[dict[str, Any]] | None = None
+    counterfactuals: dict[str, Any] | None = None
+    missing: list[dict[str, Any]] | None = None
+    letter: list[Paragraph] | None = None
+    sources: list[str] | None = None
 
 
 class Spread(Document):
@@ -265,6 +288,8 @@ class Uncertainty(Document):
     seed: int
     causes: list[CauseSpread]
     etiology: list[MechanismSpread]
+    quasi_random: bool
+    decision: list[dict[str, Any]]
     tests: list[dict[str, Any]] | None
     warnings: list[Caution]
 
@@ -273,7 +298,8 @@ class Sensitivity(Document):
     """Answer of ``sensitivity``.
 
     The overview holds ``tornado``, ``findings`` and ``shares``; one figure ``parameter`` and
-    ``curve``; two figures ``first``, ``second`` and ``grid``.
+    ``curve``; two figures ``first``, ``second`` and ``grid``; the order of the tests ``ranking``
+    and ``shares``.
     """
 
     model: ModelIdentity
@@ -288,6 +314,7 @@ class Sensitivity(Document):
     first: dict[str, Any] | None = None
     second: dict[str, Any] | None = None
     grid: list[dict[str, Any]] | None = None
+    ranking: dict[str, Any] | None = None
     warnings: list[Caution]
 
 

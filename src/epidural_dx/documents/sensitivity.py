@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from epidural_dx.errors import EvidenceError
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.axes import Axes
 
     from epidural_dx.analysis.parameters import Parameter
     from epidural_dx.analysis.sensitivity import OneWay
@@ -25,11 +28,42 @@ Progress = Callable[[str], AbstractContextManager[None]]
 
 #: Values of one parameter that are given, and of each of two.
 POINTS, GRID = 9, 7
+#: Values of each of two on a drawing.
+PLOT_GRID = 21
+#: Shares that are drawn.
+MOST_SHARES = 8
+#: Groups or sources that total indices are drawn for.
+TOTALS = 5
 
 
 def silent(_: str) -> AbstractContextManager[None]:
     """Show nothing."""
     return nullcontext()
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one way of asking gives.
+
+    Attributes
+    ----------
+    document : dict
+        For JSON.
+    frame : pandas.DataFrame
+        Its main table.
+    what : str
+        What the drawing shows, in words.
+    draw : callable
+        Draws it on matplotlib axes.
+    inches : (float, float)
+        Size of the drawing.
+    """
+
+    document: dict[str, Any]
+    frame: pd.DataFrame
+    what: str
+    draw: Callable[[Axes], object]
+    inches: tuple[float, float]
 
 
 def sensitivity(
@@ -39,15 +73,17 @@ def sensitivity(
     parameter: str | None = None,
     pair: tuple[str, str] | None = None,
     by: str | None = None,
+    ranking: bool = False,
+    total: bool = False,
     cause: str | None = None,
     top: int = 10,
     draws: int = 500,
     seed: int = 0,
     prefix: str = "",
-    only: Any = None,
+    only: str | None = None,
     say: Progress = silent,
-) -> dict[str, Any]:
-    """Say what the probability of a cause hangs on.
+) -> Found:
+    """Say what the probability of a cause, or the order of the tests, hangs on.
 
     Parameters
     ----------
@@ -59,6 +95,10 @@ def sensitivity(
         Two figures at once, as a grid, instead of the overview.
     by : str, optional
         Level at which the uncertainty is split: parameter, group, cause or source.
+    ranking : bool
+        Of the lead of the most telling test over the next, instead of a cause.
+    total : bool
+        Also the total indices of the largest shares.
     cause : str, optional
         By default the leading one.
     top : int
@@ -67,15 +107,10 @@ def sensitivity(
         Behind the shares.
     prefix : str
         What the face writes before the name of an option, for errors.
-    only : tuple of (bool, object), optional
-        Leave out what the command line's one CSV table does not need.
+    only : {"tornado", "shares"}, optional
+        Leave out all tables but this one.
     say : callable
         Called with a word on every slow step.
-
-    Returns
-    -------
-    dict
-        Members that end in ``frame`` are tables for other formats and not part of the document.
 
     Raises
     ------
@@ -89,31 +124,39 @@ def sensitivity(
             allowed=model.causes,
             nearest=nearest(cause, model.causes, 1),
         )
-    check_alone(parameter, pair, by, prefix)
+    check_alone(parameter, pair, by, ranking, total, prefix)
     answer = model.diagnose(evidence)
     leader = answer.ranked_causes()[0][0]
     of = cause or leader
     if parameter is not None:
         figure = known_parameter(model, f"{prefix}parameter", parameter, say)
-        found = one(model, evidence, of, figure, say)
+        found = _one(model, evidence, of, figure, say)
     elif pair is not None:
-        option = f"{prefix}two-way" if prefix else "two_way"
+        option = _option("two-way", prefix)
         first, second = (known_parameter(model, option, p, say) for p in pair)
-        found = two(model, evidence, of, first, second, say)
+        found = _two(model, evidence, of, first, second, say)
+    elif ranking:
+        found = _ranking(model, evidence, by or "source", draws, seed, say)
     else:
-        found = overview(model, evidence, of, by, top, draws, seed, only=only, say=say)
-    return {
+        found = _overview(model, evidence, of, by, total, top, draws, seed, only=only, say=say)
+    document = {
         "model": identity(model),
         "cause": of,
         "probability": dict(answer.ranked_causes())[of],
         "leader": leader,
-        **found,
+        **found.document,
         "warnings": [warning.as_dict() for warning in answer.warnings],
     }
+    return replace(found, document=document)
 
 
 def check_alone(
-    parameter: str | None, pair: tuple[str, str] | None, by: str | None, prefix: str = ""
+    parameter: str | None,
+    pair: tuple[str, str] | None,
+    by: str | None,
+    ranking: bool,
+    total: bool,
+    prefix: str = "",
 ) -> None:
     """Refuse options that ask for different tables.
 
@@ -122,14 +165,21 @@ def check_alone(
     EvidenceError
         Names them.
     """
-    given = {
-        f"{prefix}parameter": parameter is not None,
-        f"{prefix}two-way" if prefix else "two_way": pair is not None,
-        f"{prefix}by": by is not None,
-    }
-    chosen = [option for option, is_given in given.items() if is_given]
+    single = {"parameter": parameter is not None, "two-way": pair is not None}
+    shares = {"by": by is not None, "ranking": ranking, "total": total}
+    chosen = [option for option, given in single.items() if given]
+    if chosen:
+        chosen += [option for option, given in shares.items() if given]
+    elif ranking and total:
+        chosen = ["ranking", "total"]
     if len(chosen) > 1:
-        raise EvidenceError(f"{' and '.join(chosen)} ask for different tables: give one of them")
+        named = " and ".join(_option(one, prefix) for one in chosen)
+        raise EvidenceError(f"{named} ask for different tables: give one of them")
+
+
+def _option(name: str, prefix: str) -> str:
+    """Write an option as the face does: ``--two-way``, or ``two_way``."""
+    return f"{prefix}{name}" if prefix else name.replace("-", "_")
 
 
 def known_parameter(model: Model, option: str, wanted: str, say: Progress = silent) -> Parameter:
@@ -161,57 +211,103 @@ def _functions(model: Model, evidence: Evidence, say: Progress) -> OneWay:
         return one_way(model, evidence)
 
 
-def overview(
+def _overview(
     model: Model,
     evidence: Evidence,
     cause: str,
     by: str | None,
+    total: bool,
     top: int,
     draws: int,
     seed: int,
     *,
-    only: Any = None,
-    say: Progress = silent,
-) -> dict[str, Any]:
-    """Return the tornado, the findings and the shares; with `only` the one table for CSV."""
+    only: str | None,
+    say: Progress,
+) -> Found:
+    """Return the tornado, the findings and the shares, or `only` one of the tables for CSV."""
     from epidural_dx.analysis.attribution import attribute
+    from epidural_dx.analysis.plots import plot_shares, plot_tornado
     from epidural_dx.analysis.sensitivity import evidence_sensitivity, tornado
 
     functions = _functions(model, evidence, say)
-    found: dict[str, Any] = {}
-    shares_only = bool(only) and only[0]
-    if not shares_only or only[1] is not None:
+    document: dict[str, Any] = {}
+    bars = shares = None
+    if only != "shares":
         with say("Moving the figures"):
-            frame = tornado(model, evidence, cause, top=top, functions=functions)
+            bars = tornado(model, evidence, cause, top=top, functions=functions)
             kinds = {p.name: p.kind for p in functions.parameters}
-            below, above = _overturning(functions, list(frame["parameter"]))
-            frame["overturned_below"], frame["overturned_above"] = below, above
-            frame.insert(1, "kind", [kinds[name] for name in frame["parameter"]])
-        found["frame"] = frame
-        found["tornado"] = _records(frame)
-    if not only:
+            below, above = _overturning(functions, list(bars["parameter"]))
+            bars["overturned_below"], bars["overturned_above"] = below, above
+            bars.insert(1, "kind", [kinds[name] for name in bars["parameter"]])
+        document["tornado"] = records(bars)
+    if only is None:
         with say("Exchanging the findings"):
-            found["findings"] = _records(evidence_sensitivity(model, evidence, cause))
-    if not only or shares_only:
+            document["findings"] = records(evidence_sensitivity(model, evidence, cause))
+    if only != "tornado":
+        level = by or "source"
         with say(f"Drawing every figure {draws} times (once for every change of the files)"):
             shares = attribute(
-                model,
-                evidence,
-                cause,
-                by=by or "source",
-                draws=draws,
-                seed=seed,
-                functions=functions,
+                model, evidence, cause, by=level, draws=draws, seed=seed, functions=functions
             )
-        found["shares_frame"] = shares
-        found["shares"] = {
-            "by": by or "source",
-            "draws": draws,
-            "sd": float(shares.attrs["sd"]),
-            "explained": float(shares.attrs["explained"]),
-            "rows": _records(shares),
-        }
-    return found
+        if total:
+            with say("Drawing anew for the total indices"):
+                shares = _with_totals(model, evidence, cause, level, seed, shares)
+        document["shares"] = _shares_document(shares, level, draws)
+    if shares is not None and (by is not None or bars is None):
+        return _shares_found(document, shares, plot_shares)
+    assert bars is not None
+    height = 0.42 * len(bars) + 1.3
+    return Found(document, bars, "the bars", partial(plot_tornado, bars), (11, height))
+
+
+def _shares_found(document: dict[str, Any], shares: pd.DataFrame, draw: Any) -> Found:
+    return Found(document, shares, "the shares", partial(draw, shares, top=MOST_SHARES), (9, 4.5))
+
+
+def _shares_document(shares: pd.DataFrame, by: str, draws: int) -> dict[str, Any]:
+    return {
+        "by": by,
+        "draws": draws,
+        "sd": float(shares.attrs["sd"]),
+        "explained": float(shares.attrs["explained"]),
+        "rows": records(shares),
+    }
+
+
+def _with_totals(
+    model: Model, evidence: Evidence, cause: str, by: str, seed: int, shares: pd.DataFrame
+) -> pd.DataFrame:
+    """Add the total indices of the largest shares; the others have none."""
+    from epidural_dx.analysis.attribution import total_indices
+
+    names = list(shares["name"].head(TOTALS))
+    totals = total_indices(model, evidence, names, cause, by=by, seed=seed).set_index("name")
+    attrs = shares.attrs
+    for column in ("total", "total_error"):
+        shares[column] = shares["name"].map(totals[column])
+    shares.attrs = attrs
+    return shares
+
+
+def _ranking(
+    model: Model, evidence: Evidence, by: str, draws: int, seed: int, say: Progress
+) -> Found:
+    """Return what the order of the two most telling tests hangs on."""
+    from epidural_dx.analysis.attribution import attribute_ranking
+    from epidural_dx.analysis.plots import plot_shares
+
+    with say("Ranking the tests under the draws (up to a minute)"):
+        shares = attribute_ranking(model, evidence, by=by, draws=draws, seed=seed)
+    document = {
+        "ranking": {
+            "tests": list(shares.attrs["tests"]),
+            "first": shares.attrs["first"],
+            "margin_bits": shares.attrs["mean"],
+            "sd_bits": shares.attrs["sd"],
+        },
+        "shares": _shares_document(shares, by, draws),
+    }
+    return _shares_found(document, shares, plot_shares)
 
 
 def _overturning(functions: OneWay, names: Sequence[str]) -> tuple[list[float], list[float]]:
@@ -231,7 +327,7 @@ def _overturning(functions: OneWay, names: Sequence[str]) -> tuple[list[float], 
     return below, above
 
 
-def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows as plain data; what is no number becomes null."""
     return [
         {str(key): _plain(value) for key, value in row.items()}
@@ -245,13 +341,14 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
-def one(
-    model: Model, evidence: Evidence, cause: str, parameter: Parameter, say: Progress = silent
-) -> dict[str, Any]:
+def _one(
+    model: Model, evidence: Evidence, cause: str, parameter: Parameter, say: Progress
+) -> Found:
     """Return everything about one figure."""
     import pandas as pd
 
     from epidural_dx.analysis.parameters import source_shares
+    from epidural_dx.analysis.plots import plot_curve
 
     functions = _functions(model, evidence, say)
     i = [p.name for p in functions.parameters].index(parameter.name)
@@ -270,7 +367,7 @@ def one(
         }
     )
     sources = model.literature.sources
-    return {
+    document = {
         "parameter": {
             "name": parameter.name,
             "kind": parameter.kind,
@@ -291,27 +388,30 @@ def one(
                 )
             ],
         },
-        "curve": _records(frame),
-        "frame": frame,
+        "curve": records(frame),
     }
+    draw = partial(plot_curve, functions, parameter.name)
+    return Found(document, frame, "the curve", draw, (8, 4.5))
 
 
-def two(
-    model: Model,
-    evidence: Evidence,
-    cause: str,
-    first: Parameter,
-    second: Parameter,
-    say: Progress = silent,
-) -> dict[str, Any]:
+def _two(
+    model: Model, evidence: Evidence, cause: str, first: Parameter, second: Parameter, say: Progress
+) -> Found:
     """Return the probability over a grid of two figures."""
+    from epidural_dx.analysis.plots import plot_two_way
     from epidural_dx.analysis.sensitivity import two_way
 
     with say("Moving both figures"):
         frame = two_way(model, evidence, first.name, second.name, hypothesis=cause, points=GRID)
-    return {
+    document = {
         "first": {"name": first.name, "kind": first.kind, "value": first.value},
         "second": {"name": second.name, "kind": second.kind, "value": second.value},
-        "grid": _records(frame),
-        "frame": frame,
+        "grid": records(frame),
     }
+
+    def draw(ax: Axes) -> None:
+        """Draw on a finer grid than people are shown, for smooth lines."""
+        fine = two_way(model, evidence, first.name, second.name, hypothesis=cause, points=PLOT_GRID)
+        plot_two_way(fine, ax)
+
+    return Found(document, frame, "the grid", draw, (8, 5))

@@ -11,6 +11,8 @@ from epidural_dx.documents.answers import identity
 from epidural_dx.documents.sensitivity import Progress, silent
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from epidural_dx.clinical.evidence import Evidence
     from epidural_dx.model import Model
 
@@ -24,6 +26,7 @@ def uncertainty(
     *,
     draws: int = 200,
     seed: int = 0,
+    quasi_random: bool = False,
     tests: bool = False,
     say: Progress = silent,
 ) -> dict[str, Any]:
@@ -34,17 +37,24 @@ def uncertainty(
     model : Model
     evidence : Evidence
     draws, seed : int
+    quasi_random : bool
+        A Latin hypercube in place of independent draws.
     tests : bool
         Also say how often each of the most telling tests tells most.
     say : callable
         Called with a word on every slow step.
     """
-    from epidural_dx.analysis.uncertainty import posterior_draws
+    from epidural_dx.analysis.uncertainty import decision_table, decision_values, posterior_draws
 
     answer = model.diagnose(evidence)
     with say(f"Drawing every figure {draws} times (once for every change of the files)"):
-        of_causes = posterior_draws(model, evidence, draws=draws, seed=seed)
-        of_mechanisms = posterior_draws(model, evidence, "etiology", draws=draws, seed=seed)
+        of_causes, of_mechanisms = (
+            posterior_draws(model, evidence, v, draws=draws, seed=seed, quasi_random=quasi_random)
+            for v in ("lesion_cause", "etiology")
+        )
+        choices = decision_values(
+            model, evidence, draws=draws, seed=seed, quasi_random=quasi_random
+        )
     ranks = None
     if tests:
         with say("Ranking the tests under the draws (up to a minute)"):
@@ -53,6 +63,7 @@ def uncertainty(
         "model": identity(model),
         "draws": len(of_causes),
         "seed": seed,
+        "quasi_random": quasi_random,
         "causes": spread("cause", model.causes, dict(answer.ranked_causes()), of_causes),
         "etiology": spread(
             "name",
@@ -60,6 +71,7 @@ def uncertainty(
             {n: p for n, _, _, p in answer.ranked_etiology()},
             of_mechanisms,
         ),
+        "decision": _rows(decision_table(choices)),
         "tests": ranks,
         "warnings": [warning.as_dict() for warning in answer.warnings],
     }
@@ -90,24 +102,14 @@ def spread(
 
 def test_ranks(model: Model, evidence: Evidence, seed: int) -> list[dict[str, Any]]:
     """Return how often each of the most telling tests is the first, best first."""
-    from epidural_dx.analysis.uncertainty import interval, ranking_draws
+    from epidural_dx.analysis.uncertainty import ranking_draws, ranking_table
     from epidural_dx.decision.ranking import rank_tests
 
     names = [t.test for t in rank_tests(model, evidence, "lesion_cause")[:RANKED]]
     if not names:
         return []
-    frame = ranking_draws(model, evidence, names, seed=seed)
-    first = frame.idxmax(axis=1)
-    lower, upper = interval(frame.to_numpy())
-    rows = [
-        {
-            "test": name,
-            "first": float((first == name).mean()),
-            "bits_mean": float(frame[name].mean()),
-            "bits_lower": float(lower[i]),
-            "bits_upper": float(upper[i]),
-            "draws": len(frame),
-        }
-        for i, name in enumerate(names)
-    ]
-    return sorted(rows, key=lambda row: -float(str(row["first"])))
+    return _rows(ranking_table(ranking_draws(model, evidence, names, seed=seed)))
+
+
+def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(k): v for k, v in row.items()} for row in frame.to_dict(orient="records")]

@@ -131,7 +131,7 @@ class TableBuilder:
                 name=node.name,
             )
         try:
-            table = maker(node)
+            table = self._weakened(node, maker) if "weakened" in node.table else maker(node)
         except ModelError:
             raise
         except (KeyError, ValueError, IndexError, TypeError, AttributeError) as error:
@@ -142,6 +142,28 @@ class TableBuilder:
                 name=node.name,
             ) from error
         return self._checked(node, np.asarray(table, dtype=float))
+
+    def _weakened(self, node: Node, maker: Callable[[Node], Array]) -> Array:
+        """Make a test's finding that something done before weakens (antibiotics, transfusion).
+
+        The last parent is what was done. The pooled columns are series in which some had it, so
+        they stay the margin over it.
+        """
+        spec = node.table["weakened"]
+        by = node.parents[-1]
+        if spec["by"] != by:
+            raise ValueError(f"the last parent must be {spec['by']}, what weakens the test")
+        table = maker(replace(node, parents=node.parents[:-1]))
+        kept = self.stated_value("kept", node.name, "present", "kept")
+        done = self.tables[by][..., 1]
+        open_axes = len(node.parents)  # the finding's parents but the last, and its states
+        for parent in self.structure.nodes[by].parents:  # itself a sign of the first parent
+            done = (self.tables[parent] @ done[..., None])[..., 0]
+            open_axes -= 1
+        done = np.asarray(done).reshape(*np.shape(done), *(1 for _ in range(open_axes)))
+        quiet = node.states.index(spec["quiet"])
+        weak = [node.states.index(s) for s in spec.get("only", node.states)]
+        return formulas.weakened(table, kept, done, quiet, [s for s in weak if s != quiet])
 
     def _checked(self, node: Node, table: Array) -> Array:
         where: dict[str, Any] = {"file": node.file, "line": node.line, "name": node.name}
@@ -198,6 +220,8 @@ class TableBuilder:
         return formulas.binary(np.stack([false, 1 - missed], axis=-1))
 
     def _make_cells(self, node: Node) -> Array:
+        if not node.parents:
+            return self.stated_vector(node.table["id"], node.name, "any")
         (parent,) = node.parents
         columns = [self.stated_vector(node.table["id"], node.name, g) for g in self.states(parent)]
         return np.stack(columns, axis=-2)
@@ -505,25 +529,33 @@ class TableBuilder:
 
     def _make_prevalence(self, node: Node) -> Array:
         ages = self.states("age_group")
-        columns = np.stack([self._prevalence_column(node, age) for age in ages], axis=-2)
         if "sex" not in node.parents:
+            columns = np.stack([self._prevalence_column(node, age) for age in ages], axis=-2)
             return columns if node.parents else columns[..., 0, :]
         spec = node.table
         by_sex = dict(spec.get("by_sex", {}))
         if "only" in spec:
             by_sex.update({s: spec["only"]["sex"] for s in node.states[1:]})
-        sexes = self.states("sex")
-        table = np.empty((*columns.shape[:-1], len(sexes), len(node.states)))
-        for j, sex in enumerate(sexes):
-            for k, s in enumerate(node.states[1:], start=1):
-                # elicited over both sexes: doubled in the one that has it, a trace in the other
-                factor = 1.0 if s not in by_sex else 2.0 if by_sex[s] == sex else 0.01
-                table[..., j, k] = columns[..., k] * factor
-            table[..., j, 0] = 1 - table[..., j, 1:].sum(-1)
-        return table
+        by_age = []
+        for age in ages:
+            # elicited over both sexes: doubled in the one that has it, a trace in the other
+            columns_of_age = [
+                self._prevalence_column(
+                    node, age, {s: 2.0 if own == sex else 0.01 for s, own in by_sex.items()}
+                )
+                for sex in self.states("sex")
+            ]
+            by_age.append(np.stack(columns_of_age, axis=-2))
+        return np.stack(by_age, axis=-3)
 
-    def _prevalence_column(self, node: Node, age: str) -> Array:
-        """Distribution of a condition at one age, shape (*lead, states)."""
+    def _prevalence_column(
+        self, node: Node, age: str, factors: Mapping[str, float] | None = None
+    ) -> Array:
+        """Distribution of a condition at one age, shape (*lead, states).
+
+        ``factors`` multiply the shares of some states before the setting multiplies odds, so that
+        what is common in a setting and bound to a sex stays a probability.
+        """
         spec = node.table
         contexts = spec.get("contexts", {})
         prevalence = self.parameters.prevalence
@@ -546,6 +578,8 @@ class TableBuilder:
             source = spec.get("from", node.name)
             for s in node.states[1:]:
                 share[s] = prevalence(source, s, age, contexts)
+        for s, factor in (factors or {}).items():
+            share[s] = share[s] * factor
         odds = self.parameters.scenario.odds.get("cancer", 1.0)
         weight = {s: v * (odds if s in spec.get("cancer", ()) else 1.0) for s, v in share.items()}
         for s, (involved, spared) in spec.get("marrow", {}).items():

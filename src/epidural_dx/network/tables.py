@@ -147,6 +147,43 @@ def ratio(base: Array, modifier: Array, reference: int, only: Sequence[int] | No
     return normalized(base[..., :, None, :] * factor[..., None, :, :])
 
 
+def weakened(table: Array, kept: Array, done: Array, quiet: int, states: Sequence[int]) -> Array:
+    r"""Let something done before a test take a share of its telling results away.
+
+    With the share k that is left and the share q of patients in whom it was done,
+    :math:`P(x \mid \text{not done}) = P(x) / (1 - q (1 - k))` (the telling states together at
+    most 0.98), :math:`P(x \mid \text{done}) = k \, P(x \mid \text{not done})`; the quiet state
+    takes the rest. The margin over q is P(x).
+
+    Parameters
+    ----------
+    table : ndarray, shape (..., parents, states)
+    kept : ndarray, shape (...)
+        k.
+    done : ndarray
+        q, to be broadcast against the table without its last axis kept (shape (..., 1)).
+    quiet : int
+        State that stands for nothing found.
+    states : sequence of int
+        Telling states that are weakened.
+
+    Returns
+    -------
+    ndarray, shape (..., parents, 2, states)
+    """
+    k = np.asarray(kept).reshape(*np.shape(kept), *(1 for _ in range(table.ndim - np.ndim(kept))))
+    telling = table[..., states]
+    others = 1 - telling.sum(-1, keepdims=True) - table[..., quiet : quiet + 1]
+    total = np.maximum(telling.sum(-1, keepdims=True), 1e-300)
+    most = np.maximum((0.98 - others) / total, 1.0)
+    before = telling * np.clip(1 / (1 - done * (1 - k)), 1.0, most)
+    result = np.stack([table, table], axis=-2)
+    for place, share in enumerate((before, before * k)):
+        result[..., place, states] = share
+        result[..., place, quiet] = (1 - others - share.sum(-1, keepdims=True))[..., 0]
+    return result
+
+
 def excess_probability(probability: Array, reference: Array | float) -> Array:
     """Link of a noisy-OR cause: what it adds to the reference, ``1 - (1 - p) / (1 - r)``, >= 0."""
     result: Array = np.clip(1 - (1 - probability) / (1 - np.asarray(reference)), 0.0, 1.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.util import find_spec
@@ -97,13 +98,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         """Give the metrics of all workers, for Prometheus."""
         return Response(service.metrics.text(), media_type=METRICS_TYPE)
 
-    _include_clinical(app, service)
+    signed = _include_clinical(app, service)
     describe(app, settings)
     page = _mount_page(app)
     _answer_errors(app)
     # The last one added is the outermost.
     app.add_middleware(
-        Guard, settings=settings, open_paths=lambda path: path in OPEN_PATHS or path in page
+        Guard,
+        settings=settings,
+        open_paths=lambda path: path in OPEN_PATHS or path in page or path.startswith(signed),
     )
     if settings.origins:
         app.add_middleware(
@@ -131,23 +134,48 @@ async def _warm_up(service: Service) -> None:
     log("ready", digest=service.model().digest, scenario=service.model().scenario)
 
 
-def _include_clinical(app: FastAPI, service: Service) -> None:
-    """Add CDS Hooks and FHIR where the extra ``fhir`` is installed."""
-    if find_spec("epidural_dx.server.cds_hooks") is None or find_spec("fhirclient") is None:
-        return
-    from importlib import import_module
+def _include_clinical(app: FastAPI, service: Service) -> tuple[str, ...]:
+    """Add CDS Hooks where the extra ``fhir`` is installed.
 
-    router: Any = import_module("epidural_dx.server.cds_hooks").cds_router(service.model)
-    app.include_router(router)
+    Returns the beginnings of paths that check signed tokens of their own and need no bearer token:
+    those of CDS Hooks where ``EPIDURAL_DX_CDS_CLIENTS`` names the file of clients.
+    """
+    if find_spec("fhirclient") is None:
+        return ()
+    from epidural_dx.server.cds_hooks import cds_router
+    from epidural_dx.server.cds_trust import CLIENTS, read_trust
+
+    file = os.environ.get(CLIENTS)
+    trust = read_trust(file) if file else None
+    app.include_router(
+        cds_router(
+            service.model,
+            trust=trust,
+            public_url=None if trust is None else f"{trust.base_url.rstrip('/')}/",
+            run=service.pool.run,
+        )
+    )
+    return () if trust is None else ("/cds-services",)
 
 
 def _mount_page(app: FastAPI) -> frozenset[str]:
     """Serve the page at ``/``; returns the paths of its files, which need no token."""
     if not (PAGE / "index.html").is_file():
         return frozenset()
-    app.mount("/", StaticFiles(directory=PAGE, html=True), name="page")
-    files = [path for path in PAGE.rglob("*") if path.is_file()]
-    return frozenset({"/", *(f"/{path.relative_to(PAGE).as_posix()}" for path in files)})
+    files = StaticFiles(directory=PAGE)
+    paths = {"/": "index.html"}
+    for file in PAGE.rglob("*"):
+        if file.is_file():
+            name = file.relative_to(PAGE).as_posix()
+            paths[f"/{name}"] = name
+    # One route per file: mounted at / as a whole it would also answer wrong methods elsewhere.
+    for path, name in paths.items():
+
+        async def page(request: Request, name: str = name) -> Response:
+            return await files.get_response(name, request.scope)
+
+        app.router.add_route(path, page, methods=["GET", "HEAD"], include_in_schema=False)
+    return frozenset(paths)
 
 
 def _answer_errors(app: FastAPI) -> None:

@@ -22,6 +22,7 @@ KINDS: Mapping[str, tuple[int, str]] = {
     "method": (405, "The method is not allowed here"),
     "timeout-of-client": (408, "The body did not arrive in time"),
     "unchanged": (412, "The answer is the one that you hold"),
+    "precondition": (412, "Data that the service needs are missing"),
     "too-large": (413, "The body is too large"),
     "media-type": (415, "The body must be JSON"),
     "misdirected": (421, "The server does not go by this name"),

@@ -60,12 +60,13 @@ def check_draws(draws: int, most: int) -> None:
         )
 
 
-def own_draws(model: Model, draws: int, seed: int) -> Model:
+def own_draws(model: Model, draws: int, seed: int, quasi_random: bool = False) -> Model:
     """Return the model, set apart where the draws are not those that every question uses.
 
     Draws of a client's choice would fill memory and disk; they go when the question is answered.
     """
-    return model if (draws, seed) in USUAL_DRAWS else model.apart()
+    usual = (draws, seed) in USUAL_DRAWS and not quasi_random
+    return model if usual else model.apart()
 
 
 async def answered(
@@ -145,6 +146,7 @@ def make_router(service: Service) -> APIRouter:
                 evidence,
                 question.by,
                 exclude=question.exclude,
+                max_hours=question.max_hours,
                 hours_since_onset=question.hours_since_onset,
             )
 
@@ -152,11 +154,18 @@ def make_router(service: Service) -> APIRouter:
 
     @router.post("/explain", responses=described(schema.Explanation))
     async def explain(request: Request, question: ExplainQuestion) -> Response:
-        """Say how much every finding speaks for or against the leading cause."""
+        """Say what speaks for the answer and against it, how much, through what, and what lacks."""
 
         def work(model: Model, evidence: Evidence) -> Document:
-            return answers.explanation(
-                model, evidence, contributions=question.contributions, cause=question.cause
+            if question.only is None:
+                return answers.explanation(
+                    model, evidence, cause=question.cause, against=question.against
+                )
+            return answers.weights(
+                model,
+                evidence,
+                contributions=question.only == "contributions",
+                cause=question.cause,
             )
 
         return await answered(service, request, question, work)
@@ -167,9 +176,13 @@ def make_router(service: Service) -> APIRouter:
         check_draws(question.draws, service.settings.draws)
 
         def work(model: Model, evidence: Evidence) -> Document:
-            own = own_draws(model, question.draws, question.seed)
             return spreading.uncertainty(
-                own, evidence, draws=question.draws, seed=question.seed, tests=question.tests
+                own_draws(model, question.draws, question.seed, question.quasi_random),
+                evidence,
+                draws=question.draws,
+                seed=question.seed,
+                quasi_random=question.quasi_random,
+                tests=question.tests,
             )
 
         return await answered(service, request, question, work)
@@ -181,18 +194,19 @@ def make_router(service: Service) -> APIRouter:
         pair = question.two_way
 
         def work(model: Model, evidence: Evidence) -> Document:
-            found = varying.sensitivity(
+            return varying.sensitivity(
                 own_draws(model, question.draws, question.seed),
                 evidence,
                 parameter=question.parameter,
                 pair=None if pair is None else (pair[0], pair[1]),
                 by=question.by,
+                ranking=question.ranking,
+                total=question.total,
                 cause=question.cause,
                 top=question.top,
                 draws=question.draws,
                 seed=question.seed,
-            )
-            return {key: value for key, value in found.items() if not key.endswith("frame")}
+            ).document
 
         return await answered(service, request, question, work)
 

@@ -73,7 +73,7 @@ class Shelf:
             # A unit among them: reading the first one takes most of a second.
             evidence = model.read_evidence({"back_pain": "present", "hemoglobin": "79 g/L"})
             model.diagnose(evidence).to_dict()
-            answers.explanation(model, evidence)
+            answers.weights(model, evidence)
             model.built  # noqa: B018  (what figures and their sources are read from)
             self.catalog, self.cases, self.scenario_names  # noqa: B018
             return model

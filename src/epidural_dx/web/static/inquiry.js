@@ -159,7 +159,7 @@ export class Inquiry {
         return;
       }
       const cause = this.#cause ? { cause: this.#cause } : {};
-      this.#show.explanation(await post("/v1/explain", { ...question, ...cause, contributions: true }, own));
+      this.#show.explanation(await post("/v1/explain", { ...question, ...cause, only: "contributions" }, own));
     });
   }
 

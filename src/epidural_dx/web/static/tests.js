@@ -122,7 +122,7 @@ export class Tests {
         h("span.dim", {}, ` ${percent(result.probability)} likely`),
         h("span.result-then", {},
           h("span", { "aria-hidden": "true" }, "→ "), h("span.for-readers", {}, ", then "),
-          `${words.cause(result.cause)} ${percent(result.cause_probability)}`))))),
+          `${leader(result)} ${percent(result.leader_probability)}`))))),
     ];
   }
 
@@ -171,6 +171,12 @@ export class Tests {
       h("p.actions", {}, h("button.quiet.small", { type: "button", onclick: () => this.act.onSources(one.test) }, "Sources of price, time and harm")),
     ];
   }
+}
+
+/** What leads after a result: a cause, or what the marrow holds. */
+function leader(result) {
+  if (result.about !== "marrow_infiltration") return words.cause(result.leader);
+  return result.leader === "none" ? "no tumour in the marrow" : `${words.plain(result.leader)} in the marrow`;
 }
 
 /**
