@@ -435,6 +435,7 @@ def run_jobs(  # type: ignore[no-untyped-def]
     relays,
     kernels,
     variables,
+    slices,
     header,
     mapped,
     usable,
@@ -506,6 +507,7 @@ def run_jobs(  # type: ignore[no-untyped-def]
     relays = borrowed(relays)
     kernels = borrowed(kernels)
     variables = borrowed(variables)
+    slices = borrowed(slices)
     header = borrowed(header)
     mapped = borrowed(mapped)
     usable = borrowed(usable)
@@ -554,15 +556,14 @@ def run_jobs(  # type: ignore[no-untyped-def]
                 extents[v] = 1
             elif row[v] == -2:
                 any_soft = True
-        for t in range(n_tensors):
-            place = offset[t]
-            for i in range(pointer[t], pointer[t + 1]):
-                a = axes[i]
-                if a < n_variables and row[a] >= 0 and variables[a, 1] >= 0:
-                    place += row[a] * strides[i]
-            base[t] = place
+        for t in range(uint64(n_tensors)):
+            base[t] = offset[t]
             where[t] = space[t]
             changed[t] = False
+        for v in range(n_variables):
+            if row[v] >= 0 and variables[v, 1] >= 0:
+                for i in range(variables[v, 2], variables[v, 3]):
+                    base[slices[i, 0]] += row[v] * slices[i, 1]
         # Soft evidence on inner variables multiplies one factor that mentions them.
         if any_soft:
             for v in range(n_variables):
@@ -1064,6 +1065,7 @@ class NumbaProgram:
             code.relays,
             code.kernels,
             code.variables,
+            code.slices,
             code.header,
         )
         self._local = threading.local()
@@ -1092,7 +1094,7 @@ class NumbaProgram:
         """Return the map from root to target as `run_jobs` wants it, empty if it is none."""
         header = self.instructions.header
         if header[3] < 0:
-            return np.zeros(0, dtype=np.int64)
+            return np.zeros(0, dtype=np.int32)
         k_root = int(self.instructions.extents[header[0]])
         k_target = int(self.instructions.extents[header[1]])
         group = self.program.groups[int(header[7])]
@@ -1109,8 +1111,8 @@ class NumbaProgram:
         if np.array_equal(
             table, np.broadcast_to(np.eye(k_target)[states], table.shape)
         ):
-            return np.ascontiguousarray(states, dtype=np.int64)
-        return np.zeros(0, dtype=np.int64)
+            return np.ascontiguousarray(states, dtype=np.int32)
+        return np.zeros(0, dtype=np.int32)
 
     def _prepare(self, tables: FloatArray, with_kernels: bool) -> Prepared:
         """Return what depends on the tables only, kept for the tables last used.

@@ -58,6 +58,9 @@ NARROW = 8
 #: What a turn of an inner loop and a step cost besides their multiply-adds, in multiply-adds.
 TURN, STEP = 12.0, 400.0
 
+#: What a cell of a kernel costs, in multiply-adds: kernels are large and come from far away.
+KERNEL_CELL = 5.0
+
 #: A program that shares slices is kept where its effort is less than so many times the other's.
 WORTH_SHARING = 1.0
 
@@ -1456,7 +1459,7 @@ class _Builder:
             if t not in made or t == total or columns == 0 or cells > LARGEST_KERNEL:
                 continue
             span = self.span(t, target)
-            cost = span + span * columns + TURN * span + 2 * STEP
+            cost = span + span * columns * KERNEL_CELL + TURN * span + 2 * STEP
             held = self.carriers(target) & set(self.axes[t])
             if self.partition:
                 held = self.carrying(self.axes[t], target) - {target}
