@@ -14,12 +14,13 @@ from typing import Any, NamedTuple
 
 import numba
 import numpy as np
+import numpy.typing as npt
 from numba import uint64
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from epidural_dx.inference.bank import LANES, Bank
-from epidural_dx.inference.evidence import OPEN, EvidenceRows
+from epidural_dx.inference.evidence import OPEN, EvidenceRows, IntArray
 from epidural_dx.inference.instructions import (
     ADD,
     AXPY,
@@ -49,7 +50,6 @@ from epidural_dx.inference.instructions import (
     TABLES,
     WIDTH,
     WORK,
-    IntArray,
     flatten,
 )
 from epidural_dx.inference.kernels import compute_kernels
@@ -68,8 +68,7 @@ FEWEST_LANES = 4
 _FAST = {"reassoc", "contract", "nsz"}
 _jit = numba.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
 
-@intrinsic
-def borrowed(_context, array):  # type: ignore[no-untyped-def]
+def _without_owner(_context: Any, array: Any) -> Any:
     """Return the same array without an owner.
 
     Numba counts references at every assignment and every slice of an array, by atomic instructions
@@ -87,6 +86,9 @@ def borrowed(_context, array):  # type: ignore[no-untyped-def]
         return new._getvalue()
 
     return array(array), generate
+
+
+borrowed: Any = intrinsic(_without_owner)
 
 
 # Offsets are unsigned: numba then leaves out the treatment of negative indices, and the loops
@@ -1006,7 +1008,7 @@ class Prepared(NamedTuple):
     """
 
     tables: FloatArray
-    mapped: IntArray
+    mapped: npt.NDArray[np.int32]
     usable: IntArray
     clean: FloatArray
     complete: bool
@@ -1090,7 +1092,7 @@ class NumbaProgram:
             self._local.workspace = found
         return found
 
-    def _function_of_root(self, tables: FloatArray) -> IntArray:
+    def _function_of_root(self, tables: FloatArray) -> npt.NDArray[np.int32]:
         """Return the map from root to target as `run_jobs` wants it, empty if it is none."""
         header = self.instructions.header
         if header[3] < 0:

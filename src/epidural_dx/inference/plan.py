@@ -846,8 +846,8 @@ def plan_sharing(
     groups: dict[frozenset[int], list[tuple[int, ...]]] = {}
     # Findings with the same parents share a group, and a group has one partition: the finest
     # ones come first. Where the target is read from a table, the table tells its states apart.
-    found = sorted(find_shared(network, root, tables, known), key=lambda s: (-max(s.classes), s.factor))
-    for one in found:
+    found = find_shared(network, root, tables, known)
+    for one in sorted(found, key=lambda s: (-max(s.classes), s.factor)):
         factor = network.factors[one.factor]
         if factor.child == target:
             continue
