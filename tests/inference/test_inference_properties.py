@@ -4,6 +4,7 @@ import os
 import pickle
 import subprocess
 import sys
+import tracemalloc
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 
@@ -386,6 +387,35 @@ def test_plans_are_deterministic_and_survive_pickling() -> None:
     a = Engine(first, backend="numpy").run(case)
     b = Engine(copy, backend="numpy").run(case)
     assert np.array_equal(a.joints.stack, b.joints.stack)
+
+
+@both
+def test_an_engine_that_has_answered_survives_pickling(backend: str) -> None:
+    """A copy sent to another process gives the same answers, whatever was asked before."""
+    rng, network, _, engine = _setup(5, backend)
+    evidence = random_evidence(rng, network, 2)
+    expected = engine.run(evidence)
+    copy = pickle.loads(pickle.dumps(engine))
+    assert np.array_equal(copy.run(evidence).joints.stack, expected.joints.stack)
+    assert (copy.backend, copy.threads, copy.chunk) == (
+        engine.backend, engine.threads, engine.chunk
+    )
+
+
+def test_a_chunk_bounds_the_memory_of_a_batch() -> None:
+    """Beside its answers a batch needs room for one chunk, not for all cases."""
+    made = synthetic_module().build()
+    plan = compile_network(made.network, made.names["lesion_cause"], tries=3)
+    age = made.names["age_group"]
+    peaks = []
+    for chunk in (8, 512):
+        engine = Engine(plan, "numpy", chunk=chunk)
+        engine.run({age: 0}, want=())
+        tracemalloc.start()
+        engine.run({age: np.arange(512) % 4}, want=())
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[0] * 8 < peaks[1]
 
 
 def test_typical_case_stays_under_300_000_multiply_adds() -> None:

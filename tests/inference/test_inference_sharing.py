@@ -23,6 +23,7 @@ def share_in_small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("epidural_dx.inference.plan.WORTH_SHARING", np.inf)
 
 
+FIXTURE = [HealthCheck.function_scoped_fixture]
 both = pytest.mark.parametrize("backend", ["numpy", "numba"])
 
 
@@ -99,7 +100,7 @@ def expect_enumeration(network: Network, engine: Engine, evidence: dict) -> None
 
 
 @both
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=FIXTURE)
 @given(seed=st.integers(0, 2**32 - 1), relay=st.booleans(), zeros=st.booleans())
 def test_shared_slices_change_no_answer(
     backend: str, seed: int, relay: bool, zeros: bool
@@ -147,7 +148,7 @@ def test_shared_slices_in_batches(backend: str, relay: bool) -> None:
 
 
 @both
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, deadline=None, suppress_health_check=FIXTURE)
 @given(seed=st.integers(0, 2**32 - 1), apart=st.booleans(), function=st.booleans())
 def test_draws_that_tell_more_states_apart_are_answered_exactly(
     backend: str, seed: int, apart: bool, function: bool

@@ -283,8 +283,10 @@ def _distinct(columns: FloatArray) -> tuple[IntArray, IntArray]:
     place = place.reshape(-1)
     if len(firsts) == count:
         return np.arange(count), np.arange(count)
-    gap = np.abs(columns - columns[:, firsts[place]])
-    same = (gap <= SAME * columns).all(axis=(0, 2))
-    own = np.flatnonzero(~same)
+    again = np.flatnonzero(firsts[place] != np.arange(count))
+    repeated = columns[:, again]
+    gap = np.abs(repeated - columns[:, firsts[place[again]]])
+    same = (gap <= SAME * repeated).all(axis=(0, 2))
+    own = again[~same]
     place[own] = len(firsts) + np.arange(len(own))
     return np.concatenate([firsts, own]), place.astype(np.int64)

@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +33,9 @@ from epidural_dx.inference.plan import NONE, Plan, Program, Target
 
 if TYPE_CHECKING:
     from epidural_dx.inference.numba_backend import NumbaProgram
+
+#: Programs that an engine keeps ready to run; those of old banks of draws go first.
+MOST_RUNNERS = 16
 
 #: Answers that `Engine.run` can keep for every case.
 ALL_ANSWERS = ("marginals", "joints", "information")
@@ -188,6 +191,17 @@ class _Block:
                 block[dead] = 0.0
 
 
+_Key = TypeVar("_Key")
+_Runner = TypeVar("_Runner")
+
+
+def _remember(cache: dict[_Key, _Runner], key: _Key, runner: _Runner) -> None:
+    """Keep a runner; forget the oldest of many (every bank of draws may bring its programs)."""
+    for old in list(cache)[: max(0, len(cache) - MOST_RUNNERS + 1)]:
+        cache.pop(old, None)
+    cache[key] = runner
+
+
 class Engine:
     """Answers questions about a compiled plan; safe to share between threads.
 
@@ -224,10 +238,23 @@ class Engine:
         self.backend = backend
         self.threads = available_threads() if threads is None else max(1, threads)
         self.chunk = chunk
+        self._forget()
+
+    def _forget(self) -> None:
         # By identity of the program; an entry holds its program, so that the identity stays its.
         self._numpy: dict[int, NumpyProgram] = {}
         self._log: dict[int, LogProgram] = {}
         self._numba: dict[tuple[int, int], NumbaProgram] = {}
+
+    def __getstate__(self) -> dict[str, object]:
+        """Leave out what belongs to this process."""
+        kept = ("plan", "backend", "threads", "chunk")
+        return {name: getattr(self, name) for name in kept}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        """Start with nothing remembered."""
+        self.__dict__.update(state)
+        self._forget()
 
     # -- parameter draws --------------------------------------------------------------------------
 
@@ -412,7 +439,8 @@ class Engine:
     def _numpy_program(self, program: Program) -> NumpyProgram:
         runner = self._numpy.get(id(program))
         if runner is None:
-            runner = self._numpy[id(program)] = NumpyProgram(program)
+            runner = NumpyProgram(program)
+            _remember(self._numpy, id(program), runner)
         return runner
 
     def _run_carried(
@@ -472,7 +500,7 @@ class Engine:
             from epidural_dx.inference.numba_backend import NumbaProgram
 
             runner = NumbaProgram(program, program.distribution(carried), number)
-            self._numba[key] = runner
+            _remember(self._numba, key, runner)
         outcome = runner.run(rows, tables, bank, want, self.threads)
         assert outcome.target is not None
         return _Block(
@@ -538,8 +566,10 @@ class Engine:
             block.log_evidence[impossible] = -np.inf
             doubtful = doubtful[possible]
         program = self._program(number, bank)
-        if id(program) not in self._log:
-            self._log[id(program)] = LogProgram(program)
+        runner = self._log.get(id(program))
+        if runner is None:
+            runner = LogProgram(program)
+            _remember(self._log, id(program), runner)
         distribution = program.distribution(carried) if distribute else None
         draws = 1 if bank is None else bank.draws
         tables = self.plan.packed[number]
@@ -551,7 +581,7 @@ class Engine:
             part = rows.take(case, case + 1)
             if bank is not None:
                 tables = bank.packed(number, draw, draw + 1)
-            outcome = self._log[id(program)].run(part, tables, distribution, carried)
+            outcome = runner.run(part, tables, distribution, carried)
             block.fill(slice(job, job + 1), outcome, program)
 
     def _run_enumerated(

@@ -163,10 +163,11 @@ def read_evidence(
         if not 0 <= v < size:
             raise ValueError(f"unknown variable {v}")
         k = cardinalities[v]
-        kind = type(value)
-        if kind is tuple or (kind is np.ndarray and value.dtype == FLOAT and value.ndim == 1):
+        if isinstance(value, tuple) or (
+            type(value) is np.ndarray and value.dtype == FLOAT and value.ndim == 1
+        ):
             # The usual case, a state as one-hot vector: plain Python is faster on few numbers.
-            few = value if kind is tuple else value.tolist()
+            few: Sequence[float] = value if isinstance(value, tuple) else value.tolist()
             if len(few) == k and few.count(0.0) == k - 1 and 1.0 in few:
                 plain[v] = few.index(1.0)
                 continue

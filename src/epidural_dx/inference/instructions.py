@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from epidural_dx.inference.plan import NONE, Contraction, Distribution, Program
 
-IntArray = npt.NDArray[np.int64]
+IntArray = npt.NDArray[np.int32]
 
 # Where a tensor lives.
 TABLES, CLEAN, WORK = 0, 1, 2
@@ -35,12 +35,12 @@ SCALE_MAP = 9  # the same, right stays
 EXPAND = 10  # out runs along a partition of the root, left is addressed through its map
 
 # Columns of the step table. RELAY is the place of the map of a relay or between partitions, -1 for
-# the map of the root; WIDTH the number of states it maps to, PREFIX how many states it maps to their
-# own number before the first that it does not. SKIP is 1 for a step that the next one does as well, 2 if it does so only where the target is a
-# function of the root.
+# the map of the root; WIDTH the number of states it maps to, PREFIX how many states it maps to
+# their own number before the first that it does not. SKIP is 1 for a step that the next one does as
+# well, 2 if it does so only where the target is a function of the root.
 (
-    KIND, OUT, LEFT, RIGHT, LOOPS, OUTER, SUMMED, INNER, FALLBACK, RELAY, SKIP, WIDTH, PREFIX, OWNER,
-    ROLE,
+    KIND, OUT, LEFT, RIGHT, LOOPS, OUTER, SUMMED, INNER, FALLBACK, RELAY, SKIP, WIDTH, PREFIX,
+    OWNER, ROLE,
 ) = range(15)
 
 
@@ -80,7 +80,11 @@ class Instructions:
     kernels
         Rows (tensor, place in the tree, end of its subtree), outer ones first.
     variables
-        Rows (first column of the answer, home tensor or -1, group or -1): one per variable.
+        Rows (first column of the answer, home tensor or -1, first and last + 1 of its slices): one
+        per variable.
+    slices
+        Rows (tensor, stride): which tensors hard evidence on an inner variable moves, and how far
+        for each state.
     header
         root, target, total tensor, map tensor, start of the answer in the workspace, columns of the
         answer, size of the workspace, group of the target, row of the target in that group, steps
@@ -112,6 +116,7 @@ class Instructions:
     relays: IntArray
     kernels: IntArray
     variables: IntArray
+    slices: IntArray
     header: IntArray
     workspace: int
     clean_size: int
@@ -250,10 +255,25 @@ def flatten(program: Program, distribution: Distribution) -> Instructions:
     if distribution.map_tensor != NONE:
         target_group, member = program.leaf_place[distribution.target]
         target_row = program.groups[target_group].leaves[member].row
+    used = {t for step in (*program.collect, *distribution.steps)
+            for t in (step.out, step.left, step.right) if t != NONE}
+    used |= {one.tensor for one in program.inputs}
+    used |= {t for group in program.groups for t in (group.message, group.stacked)}
+    moved: dict[int, list[tuple[int, int]]] = {}
+    for t in sorted(used):
+        for a, stride in zip(program.axes[t], strides[t], strict=True):
+            if a < len(program.rows) and program.home[a] != NONE:
+                moved.setdefault(a, []).append((t, stride))
+    slice_rows: list[tuple[int, int]] = []
+    slice_ends = []
+    for v in range(len(program.rows)):
+        first = len(slice_rows)
+        slice_rows += moved.get(v, [])
+        slice_ends.append((first, len(slice_rows)))
     pointer = np.cumsum([0, *(len(axes) for axes in program.axes)])
     return Instructions(
         extents=_table(program.extents),
-        tensor_pointer=pointer.astype(np.int64),
+        tensor_pointer=_table(pointer),
         tensor_axes=_table([a for axes in program.axes for a in axes]),
         tensor_strides=_table([s for one in strides for s in one]),
         tensor_offset=_table(offset),
@@ -275,11 +295,12 @@ def flatten(program: Program, distribution: Distribution) -> Instructions:
         ),
         variables=_table(
             [
-                (program.rows[v], program.home[v], program.leaf_place[v][0])
+                (program.rows[v], program.home[v], *slice_ends[v])
                 for v in range(len(program.rows))
             ],
-            3,
+            4,
         ),
+        slices=_table(slice_rows, 2),
         header=_table(
             [
                 program.root,
@@ -368,9 +389,10 @@ def _longest(
 
 
 def _table(rows: object, columns: int | None = None) -> IntArray:
-    array = np.ascontiguousarray(rows, dtype=np.int64)
+    # Half the memory of the usual integers: a question that finds the cache cold reads it all.
+    array = np.ascontiguousarray(rows, dtype=np.int32)
     if columns is not None and array.size == 0:
-        array = np.zeros((0, columns), dtype=np.int64)
+        array = np.zeros((0, columns), dtype=np.int32)
     return array
 
 

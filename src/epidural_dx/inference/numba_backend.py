@@ -14,12 +14,13 @@ from typing import Any, NamedTuple
 
 import numba
 import numpy as np
+import numpy.typing as npt
 from numba import uint64
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from epidural_dx.inference.bank import LANES, Bank
-from epidural_dx.inference.evidence import OPEN, EvidenceRows
+from epidural_dx.inference.evidence import OPEN, EvidenceRows, IntArray
 from epidural_dx.inference.instructions import (
     ADD,
     AXPY,
@@ -49,7 +50,6 @@ from epidural_dx.inference.instructions import (
     TABLES,
     WIDTH,
     WORK,
-    IntArray,
     flatten,
 )
 from epidural_dx.inference.kernels import compute_kernels
@@ -68,8 +68,7 @@ FEWEST_LANES = 4
 _FAST = {"reassoc", "contract", "nsz"}
 _jit = numba.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
 
-@intrinsic
-def borrowed(_context, array):  # type: ignore[no-untyped-def]
+def _without_owner(_context: Any, array: Any) -> Any:
     """Return the same array without an owner.
 
     Numba counts references at every assignment and every slice of an array, by atomic instructions
@@ -87,6 +86,9 @@ def borrowed(_context, array):  # type: ignore[no-untyped-def]
         return new._getvalue()
 
     return array(array), generate
+
+
+borrowed: Any = intrinsic(_without_owner)
 
 
 # Offsets are unsigned: numba then leaves out the treatment of negative indices, and the loops
@@ -435,6 +437,7 @@ def run_jobs(  # type: ignore[no-untyped-def]
     relays,
     kernels,
     variables,
+    slices,
     header,
     mapped,
     usable,
@@ -506,6 +509,7 @@ def run_jobs(  # type: ignore[no-untyped-def]
     relays = borrowed(relays)
     kernels = borrowed(kernels)
     variables = borrowed(variables)
+    slices = borrowed(slices)
     header = borrowed(header)
     mapped = borrowed(mapped)
     usable = borrowed(usable)
@@ -554,15 +558,14 @@ def run_jobs(  # type: ignore[no-untyped-def]
                 extents[v] = 1
             elif row[v] == -2:
                 any_soft = True
-        for t in range(n_tensors):
-            place = offset[t]
-            for i in range(pointer[t], pointer[t + 1]):
-                a = axes[i]
-                if a < n_variables and row[a] >= 0 and variables[a, 1] >= 0:
-                    place += row[a] * strides[i]
-            base[t] = place
+        for t in range(uint64(n_tensors)):
+            base[t] = offset[t]
             where[t] = space[t]
             changed[t] = False
+        for v in range(n_variables):
+            if row[v] >= 0 and variables[v, 1] >= 0:
+                for i in range(variables[v, 2], variables[v, 3]):
+                    base[slices[i, 0]] += row[v] * slices[i, 1]
         # Soft evidence on inner variables multiplies one factor that mentions them.
         if any_soft:
             for v in range(n_variables):
@@ -1005,7 +1008,7 @@ class Prepared(NamedTuple):
     """
 
     tables: FloatArray
-    mapped: IntArray
+    mapped: npt.NDArray[np.int32]
     usable: IntArray
     clean: FloatArray
     complete: bool
@@ -1064,6 +1067,7 @@ class NumbaProgram:
             code.relays,
             code.kernels,
             code.variables,
+            code.slices,
             code.header,
         )
         self._local = threading.local()
@@ -1088,11 +1092,11 @@ class NumbaProgram:
             self._local.workspace = found
         return found
 
-    def _function_of_root(self, tables: FloatArray) -> IntArray:
+    def _function_of_root(self, tables: FloatArray) -> npt.NDArray[np.int32]:
         """Return the map from root to target as `run_jobs` wants it, empty if it is none."""
         header = self.instructions.header
         if header[3] < 0:
-            return np.zeros(0, dtype=np.int64)
+            return np.zeros(0, dtype=np.int32)
         k_root = int(self.instructions.extents[header[0]])
         k_target = int(self.instructions.extents[header[1]])
         group = self.program.groups[int(header[7])]
@@ -1109,8 +1113,8 @@ class NumbaProgram:
         if np.array_equal(
             table, np.broadcast_to(np.eye(k_target)[states], table.shape)
         ):
-            return np.ascontiguousarray(states, dtype=np.int64)
-        return np.zeros(0, dtype=np.int64)
+            return np.ascontiguousarray(states, dtype=np.int32)
+        return np.zeros(0, dtype=np.int32)
 
     def _prepare(self, tables: FloatArray, with_kernels: bool) -> Prepared:
         """Return what depends on the tables only, kept for the tables last used.

@@ -354,6 +354,7 @@ def run_blocks(  # type: ignore[no-untyped-def]
     relays,
     kernels,
     variables,
+    slices,
     header,
     mapped,
     usable,
@@ -418,6 +419,7 @@ def run_blocks(  # type: ignore[no-untyped-def]
     relays = borrowed(relays)
     kernels = borrowed(kernels)
     variables = borrowed(variables)
+    slices = borrowed(slices)
     header = borrowed(header)
     mapped = borrowed(mapped)
     usable = borrowed(usable)
@@ -510,15 +512,14 @@ def run_blocks(  # type: ignore[no-untyped-def]
             if variables[v, 1] >= 0 and state >= 0:
                 extents[v] = 1
             fixed[v] = state
-        for t in range(n_tensors):
-            place = offset[t]
-            for i in range(pointer[t], pointer[t + 1]):
-                a = axes[i]
-                if a < n_variables and fixed[a] >= 0 and variables[a, 1] >= 0:
-                    place += fixed[a] * strides[i]
-            base[t] = place
+        for t in range(uint64(n_tensors)):
+            base[t] = offset[t]
             where[t] = space[t]
             changed[t] = False
+        for v in range(n_variables):
+            if fixed[v] >= 0 and variables[v, 1] >= 0:
+                for i in range(variables[v, 2], variables[v, 3]):
+                    base[slices[i, 0]] += fixed[v] * slices[i, 1]
         # Other evidence on inner variables multiplies one factor that mentions them.
         for v in range(n_variables):
             home = variables[v, 1]

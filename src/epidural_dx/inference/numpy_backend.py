@@ -206,6 +206,9 @@ class NumpyProgram:
             below[step.out] = seen | gone
         # Variables summed out below a tensor: hard evidence on them changes its values.
         self._below = below
+        self._columns = [
+            np.arange(row, row + program.extents[v]) for v, row in enumerate(program.rows)
+        ]
         # By identity of the tables; an entry holds its tables, so that the identity stays theirs.
         # Replaced as a whole, so that threads see the old or the new one.
         self._clean: dict[int, tuple[FloatArray, list[FloatArray | None], bool]] = {}
@@ -667,13 +670,15 @@ class NumpyProgram:
         """Replace the columns of observed leaf findings, which were read as if they were open."""
         program = self.program
         target = distribution.target
+        certain = [v for v in got.messages if v in got.fixed]
+        if certain:
+            joint[:, :, np.concatenate([self._columns[v] for v in certain])] = 0.0
+            joint[:, :, [program.rows[v] + got.fixed[v] for v in certain]] = posterior[:, :, None]
         for v, message in got.messages.items():
+            if v in got.fixed:
+                continue
             k = program.extents[v]
             start = program.rows[v]
-            if v in got.fixed:
-                joint[:, :, start : start + k] = 0.0
-                joint[:, :, start + got.fixed[v]] = posterior
-                continue
             g, n = program.leaf_place[v]
             group = program.groups[g]
             leaf = group.leaves[n]

@@ -58,6 +58,9 @@ NARROW = 8
 #: What a turn of an inner loop and a step cost besides their multiply-adds, in multiply-adds.
 TURN, STEP = 12.0, 400.0
 
+#: What a cell of a kernel costs, in multiply-adds: kernels are large and come from far away.
+KERNEL_CELL = 5.0
+
 #: A program that shares slices is kept where its effort is less than so many times the other's.
 WORTH_SHARING = 1.0
 
@@ -843,8 +846,8 @@ def plan_sharing(
     groups: dict[frozenset[int], list[tuple[int, ...]]] = {}
     # Findings with the same parents share a group, and a group has one partition: the finest
     # ones come first. Where the target is read from a table, the table tells its states apart.
-    found = sorted(find_shared(network, root, tables, known), key=lambda s: (-max(s.classes), s.factor))
-    for one in found:
+    found = find_shared(network, root, tables, known)
+    for one in sorted(found, key=lambda s: (-max(s.classes), s.factor)):
         factor = network.factors[one.factor]
         if factor.child == target:
             continue
@@ -1456,7 +1459,7 @@ class _Builder:
             if t not in made or t == total or columns == 0 or cells > LARGEST_KERNEL:
                 continue
             span = self.span(t, target)
-            cost = span + span * columns + TURN * span + 2 * STEP
+            cost = span + span * columns * KERNEL_CELL + TURN * span + 2 * STEP
             held = self.carriers(target) & set(self.axes[t])
             if self.partition:
                 held = self.carrying(self.axes[t], target) - {target}

@@ -54,7 +54,7 @@ class Shared:
 
 
 def canonical(labels: Sequence[object]) -> tuple[int, ...]:
-    """Number labels in order of appearance."""
+    """Return numbers for labels in order of appearance."""
     number: dict[object, int] = {}
     return tuple(number.setdefault(label, len(number)) for label in labels)
 
@@ -67,7 +67,7 @@ def joined(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
 
 @lru_cache(maxsize=10_000)
 def numbered(labels: tuple[int, ...], grain: tuple[int, ...]) -> tuple[int, ...]:
-    """Number the classes of a partition of the root's states.
+    """Return a numbering of the classes of a partition of the root's states.
 
     A partition that tells apart what `grain` does gives the first state of grain class k the
     number k. Then two such partitions map the first classes to themselves, and most of a map
