@@ -45,9 +45,21 @@ QUESTIONS = [
      {"next_tests": False, "intervals": False}),
     ("next-tests", ["--by", "value", "--target", "lesion_cause"], "next-tests",
      {"by": "value", "target": "lesion_cause"}),
+    ("next-tests", ["--by", "information-per-cost", "--exclude", "ct_spine", "--max-hours", "48",
+                    "--hours-since-onset", "6", "--plan"], "next-tests",
+     {"by": "information_per_cost", "exclude": ["ct_spine"], "max_hours": 48,
+      "hours_since_onset": 6, "plan": True}),
     ("plan", ["--by", "information"], "plan", {"by": "information"}),
+    ("plan", ["--max-hours", "24", "--exclude", "mri_plain", "--steps", "2"], "plan",
+     {"max_hours": 24, "exclude": ["mri_plain"], "steps": 2}),
     ("explain", [], "explain", {}),
+    ("explain", ["--cause", "abscess", "--against", "emh"], "explain",
+     {"cause": "abscess", "against": "emh"}),
     ("uncertainty", ["--draws", "30", "--seed", "4"], "uncertainty", {"draws": 30, "seed": 4}),
+    ("uncertainty", ["--draws", "30", "--quasi-random"], "uncertainty",
+     {"draws": 30, "quasi_random": True}),
+    ("sensitivity", ["--by", "group", "--total", "--draws", "100", "--top", "3"], "sensitivity",
+     {"by": "group", "total": True, "draws": 100, "top": 3}),
     ("sensitivity", ["--parameter", "rate hematoma_dic"], "sensitivity",
      {"parameter": "rate hematoma_dic"}),
 ]  # fmt: skip
@@ -83,9 +95,12 @@ def test_answer_is_what_the_command_line_prints(
     [
         ("diagnose", schema.Diagnosis, {}),
         ("next-tests", schema.NextTests, {}),
-        ("plan", schema.PlanDocument, {}),
+        ("plan", schema.PlanDocument, {"steps": 2}),
+        ("next-tests", schema.NextTests, {"plan": True}),
         ("explain", schema.Explanation, {}),
+        ("explain", schema.Explanation, {"only": "contributions"}),
         ("uncertainty", schema.Uncertainty, {}),
+        ("sensitivity", schema.Sensitivity, {"draws": 50, "ranking": True}),
     ],
 )
 def test_answer_has_the_documented_shape(
@@ -98,6 +113,23 @@ def test_answer_has_the_documented_shape(
     described = client.get("/openapi.json").json()
     answer = described["paths"][f"/v1/{path}"]["post"]["responses"]["200"]
     assert answer["content"]["application/json"]["schema"]["$ref"].endswith(f"/{document.__name__}")
+
+
+def test_every_order_and_aim_can_be_asked_for() -> None:
+    """The questions take every order of tests, aim of plans and level of shares there is."""
+    from typing import get_args
+
+    from epidural_dx.analysis.parameters import LEVELS
+    from epidural_dx.decision.plan import AIMS
+    from epidural_dx.decision.ranking import ORDERS
+    from epidural_dx.documents import questions
+
+    def choices(question: Any) -> tuple[Any, ...]:
+        return get_args(question.model_fields["by"].annotation)
+
+    assert choices(questions.NextTestsQuestion) == ORDERS
+    assert set(choices(questions.PlanQuestion)) == set(AIMS)
+    assert set(get_args(choices(questions.SensitivityQuestion)[0])) == set(LEVELS)
 
 
 @pytest.mark.parametrize(

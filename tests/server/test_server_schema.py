@@ -30,7 +30,7 @@ CHECKS = [
     response_schema_conformance,
 ]
 #: Operations whose answers take seconds get fewer questions.
-SLOW = r"/v1/(next-tests|plan|uncertainty|sensitivity)"
+SLOW = r"/v1/(next-tests|plan|explain|uncertainty|sensitivity)"
 
 
 @schemathesis.serializer("application/x-ndjson")

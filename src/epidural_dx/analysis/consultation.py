@@ -144,7 +144,6 @@ class Consultation:
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain data for JSON."""
-        shares = self.contributions
         return {
             "cause": self.cause,
             "probability": self.probability,
@@ -153,11 +152,7 @@ class Consultation:
             "rival": self.rival,
             "findings": self.weights,
             "contributions": {
-                "against": shares.against,
-                "prior_decibans": shares.prior,
-                "posterior_decibans": shares.posterior,
-                "orders": shares.orders,
-                "findings": shares.rows(),
+                **self.contributions.as_dict(),
                 "groups": [
                     {"group": row["finding"], **{k: row[k] for k in ("decibans", "error")}}
                     for row in self.groups.rows()

@@ -225,6 +225,17 @@ class Shapley:
             for name, value in sorted(self.contributions.items(), key=lambda item: -abs(item[1]))
         ]
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain data for JSON."""
+        return {
+            "cause": self.cause,
+            "against": self.against,
+            "prior_decibans": self.prior,
+            "posterior_decibans": self.posterior,
+            "orders": self.orders,
+            "findings": self.rows(),
+        }
+
 
 def shapley(
     model: Model,

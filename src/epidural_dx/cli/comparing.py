@@ -12,17 +12,14 @@ from epidural_dx.cli.output import (
     make_table,
     number,
     percent,
-    print_json,
     text,
     waiting,
 )
-from epidural_dx.cli.showing import print_warnings, stage_line
-from epidural_dx.documents.answers import identity
-from epidural_dx.documents.sensitivity import records
+from epidural_dx.cli.showing import print_document, print_warnings, stage_line
+from epidural_dx.documents import robustness as documents
 from epidural_dx.errors import EvidenceError
 
 if TYPE_CHECKING:
-    import pandas as pd
     from rich.console import Console
 
 #: Sources and figures that people are shown.
@@ -50,10 +47,6 @@ def robustness(
     EpiduralDxError
         Bad input, a source that is not in the base, a share outside 0..1.
     """
-    import pandas as pd
-
-    from epidural_dx.analysis import robustness as analysis
-
     if as_json and as_csv:
         raise EvidenceError("--json and --csv exclude each other")
     if not 0 <= epsilon <= 1:
@@ -62,58 +55,40 @@ def robustness(
     model = open_model(**with_case_scenario(model_options, case))
     last = stage_evidence(model, case, settings, stage)[-1]
     answer = model.diagnose(last.evidence, where=case.where(last.name) if last.name else None)
-    leader = answer.ranked_causes()[0][0]
-    unseen = None
-    if finding is not None:
-        known = model.canonical_name(finding) or finding
-        with waiting("Differentiating the answer (longer once for every change of the files)"):
-            lower, upper = analysis.imprecise_dirichlet(model, last.evidence, known)
-        unseen = {"finding": known, "patients": analysis.UNSEEN, "lower": lower, "upper": upper}
-    with waiting("Leaving sources out"):
-        left_out = analysis.leave_sources_out(model, last.evidence, without)
-    with waiting("Exchanging base rates and figures"):
-        variants = analysis.robustness(model, last.evidence)
-    bounds = analysis.contamination_bounds(model, last.evidence, epsilon)
+    document = documents.robustness(
+        model, last.evidence, without=without, epsilon=epsilon, finding=finding, say=waiting
+    )
     if as_csv:
-        print(pd.concat([variants, left_out]).to_csv(index=False), end="")
+        _print_csv([*document["variants"], *document["sources"]])
         return
     if as_json:
-        print_json(
-            {
-                "model": identity(model),
-                "case": case.name,
-                "stage": last.name,
-                "leader": leader,
-                "probability": answer.ranked_causes()[0][1],
-                "variants": records(variants),
-                "sources": records(left_out),
-                "contamination": {
-                    "epsilon": epsilon,
-                    "breakdown": bounds.attrs["breakdown"],
-                    "survives": bounds.attrs["survives"],
-                    "bounds": records(bounds.reset_index(names="cause")),
-                },
-                "unseen_patients": unseen,
-                "warnings": [warning.as_dict() for warning in answer.warnings],
-            }
-        )
+        print_document(document, case, last)
         return
     console = make_console()
     console.print(text(str(case.about.get("title") or case.name), "bold"))
     console.print(stage_line(last))
     console.print()
-    _print_variants(console, f"{leader} under other figures and models", variants, len(variants))
-    survives = int(left_out["survives"].sum())
+    leader, left_out = document["leader"], document["sources"]
+    title = f"{leader} under other figures and models"
+    _print_variants(console, title, leader, document["variants"])
+    survives = sum(row["survives"] for row in left_out)
     title = f"One source left out ({leader} still leads without {survives} of {len(left_out)})"
-    _print_variants(console, title, left_out, MOST_SOURCES)
-    _print_bounds(console, bounds, leader, unseen)
+    _print_variants(console, title, leader, left_out[:MOST_SOURCES])
+    _print_bounds(console, document)
     print_warnings(console, answer)
 
 
-def _print_variants(console: Console, title: str, frame: pd.DataFrame, most: int) -> None:
-    first = frame.attrs["leader"]
-    table = make_table(title, "variant", "leads then", first, "change", right=(2, 3))
-    for row in records(frame.head(most)):
+def _print_csv(rows: Sequence[Mapping[str, Any]], columns: list[str] | None = None) -> None:
+    import pandas as pd
+
+    print(pd.DataFrame(rows, columns=columns).to_csv(index=False), end="")
+
+
+def _print_variants(
+    console: Console, title: str, leader: str, rows: Sequence[Mapping[str, Any]]
+) -> None:
+    table = make_table(title, "variant", "leads then", leader, "change", right=(2, 3))
+    for row in rows:
         table.add_row(
             text(row.get("citation") or row["variant"]),
             text(row["leader"], "" if row["survives"] else "yellow"),
@@ -125,11 +100,12 @@ def _print_variants(console: Console, title: str, frame: pd.DataFrame, most: int
     console.print()
 
 
-def _print_bounds(
-    console: Console, bounds: pd.DataFrame, leader: str, unseen: Mapping[str, Any] | None
-) -> None:
-    lower, upper = (float(bounds[side][leader]) for side in ("lower", "upper"))
-    epsilon, breakdown = bounds.attrs["epsilon"], bounds.attrs["breakdown"]
+def _print_bounds(console: Console, document: Mapping[str, Any]) -> None:
+    leader, unseen = document["leader"], document["unseen_patients"]
+    contamination = document["contamination"]
+    epsilon, breakdown = contamination["epsilon"], contamination["breakdown"]
+    own = next(row for row in contamination["bounds"] if row["cause"] == leader)
+    lower, upper = own["lower"], own["upper"]
     lines = [
         f"If {percent(epsilon)} of the base rates may be anything, {leader} has "
         f"{percent(lower)} to {percent(upper)}; another cause can lead from "
@@ -163,8 +139,6 @@ def diff(
     EpiduralDxError
         Bad input, or two models that are the same.
     """
-    from epidural_dx.analysis.robustness import diff as compare
-
     if as_json and as_csv:
         raise EvidenceError("--json and --csv exclude each other")
     case = open_case(name)
@@ -176,28 +150,20 @@ def diff(
         )
     last, second = (stage_evidence(m, case, settings, stage)[-1] for m in (model, other))
     with waiting("Comparing the figures"):
-        causes, parameters = compare(model, other, last.evidence, second.evidence)
+        document = documents.difference(model, other, last.evidence, second.evidence)
+    causes, parameters = document["causes"], document["parameters"]
     if as_csv:
-        print(parameters.to_csv(index=False), end="")
+        _print_csv(parameters, documents.FIGURE)
         return
     if as_json:
-        print_json(
-            {
-                "model": identity(model),
-                "other": identity(other),
-                "case": case.name,
-                "stage": last.name,
-                "causes": records(causes.reset_index(names="cause")),
-                "parameters": records(parameters),
-            }
-        )
+        print_document(document, case, last)
         return
     console = make_console()
     console.print(text(str(case.about.get("title") or case.name), "bold"))
     console.print(stage_line(last))
     console.print()
     table = make_table("The answers", "cause", "first", "second", "change", right=(1, 2, 3))
-    for row in records(causes.reset_index(names="cause").head(MOST_CAUSES)):
+    for row in causes[:MOST_CAUSES]:
         table.add_row(
             text(row["cause"]),
             text(percent(row["first"])),
@@ -210,7 +176,7 @@ def diff(
         note = "Age groups and odds that a scenario declares are not among the figures below."
         console.print(indented(text(note, "dim")))
         console.print()
-    if parameters.empty:
+    if not parameters:
         console.print(indented(text("No figure differs.", "dim")))
         console.print()
         return
@@ -218,7 +184,7 @@ def diff(
     if len(parameters) > MOST_FIGURES:
         title += f"; the {MOST_FIGURES} that differ most (all: --csv)"
     figures = make_table(title, "figure", "first", "second", right=(1, 2))
-    for row in records(parameters.head(MOST_FIGURES)):
+    for row in parameters[:MOST_FIGURES]:
         figures.add_row(
             text(row["parameter"]),
             *(text("–" if row[k] is None else number(row[k])) for k in ("first", "second")),

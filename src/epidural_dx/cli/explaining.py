@@ -14,11 +14,10 @@ from epidural_dx.cli.output import (
     make_console,
     make_table,
     percent,
-    print_json,
     text,
     waiting,
 )
-from epidural_dx.cli.showing import print_warnings, stage_line
+from epidural_dx.cli.showing import print_document, print_warnings, stage_line
 from epidural_dx.cli.writing import check_place, written_whole
 
 if TYPE_CHECKING:
@@ -63,15 +62,7 @@ def run(
     if plot is not None:
         draw(found, plot)
     if as_json:
-        document = explained(found)
-        print_json(
-            {
-                "model": document.pop("model"),
-                "case": case.name,
-                "stage": last.name,
-                **document,
-            }
-        )
+        print_document(explained(found), case, last)
         return
     console = make_console()
     console.print(text(str(case.about.get("title") or case.name), "bold"))
@@ -162,9 +153,7 @@ def _print_table(console: Console, found: Consultation) -> None:
 def _ratio(row: Mapping[str, Any]) -> str:
     from epidural_dx.analysis.consultation import ratio
 
-    return (
-        f"{ratio(row['likelihood_ratio'])} [{ratio(row['lower'])}, {ratio(row['upper'])}]"
-    )
+    return f"{ratio(row['likelihood_ratio'])} [{ratio(row['lower'])}, {ratio(row['upper'])}]"
 
 
 def draw(found: Consultation, out: Path) -> None:

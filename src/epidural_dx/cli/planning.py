@@ -13,22 +13,28 @@ from epidural_dx.cli.output import (
     make_table,
     number,
     percent,
-    print_json,
     text,
     waiting,
 )
-from epidural_dx.cli.showing import amount, print_warnings, stage_line, words
+from epidural_dx.cli.showing import (
+    amount,
+    print_document,
+    print_warnings,
+    stage_line,
+    words,
+)
 from epidural_dx.cli.writing import PICTURES, check_place, save_picture
+from epidural_dx.documents.answers import look_ahead, planned
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.tree import Tree
 
-    from epidural_dx.clinical.evidence import Evidence
     from epidural_dx.decision.plan import Branch, Plan, PlanStep
+    from epidural_dx.decision.sequence import SequenceStep
     from epidural_dx.decision.stopping import Stopping
     from epidural_dx.decision.value import Choice
-    from epidural_dx.model import Model
+    from epidural_dx.documents.answers import LookAhead
 
 #: Results left out of the tree are mentioned from this probability on.
 MENTIONED = 0.005
@@ -43,6 +49,7 @@ def run(
     exclude: tuple[str, ...],
     max_hours: float | None,
     hours_since_onset: float | None,
+    steps: int | None,
     plot: Path | None,
     as_json: bool,
     model_options: Mapping[str, Any],
@@ -56,7 +63,6 @@ def run(
     """
     from epidural_dx.clinical.spelling import nearest
     from epidural_dx.decision.plan import AIMS
-    from epidural_dx.documents.answers import planned
     from epidural_dx.errors import EvidenceError
 
     if by not in AIMS:
@@ -67,61 +73,30 @@ def run(
     model = open_model(**with_case_scenario(model_options, case))
     last = stage_evidence(model, case, settings, stage)[-1]
     answer = model.diagnose(last.evidence, where=case.where(last.name) if last.name else None)
-    plan, stopping = look_ahead(
-        model,
-        last.evidence,
-        by=by,
-        exclude=exclude,
-        max_hours=max_hours,
-        hours_since_onset=hours_since_onset,
-    )
-    if plot is not None:
-        draw(plan, plot)
-    if as_json:
-        document = planned(answer, plan, stopping)
-        print_json(
-            {
-                "model": document.pop("model"),
-                "case": case.name,
-                "stage": last.name,
-                **document,
-                "file": None if plot is None else str(plot),
-            }
+    with waiting("Looking ahead"):
+        ahead = look_ahead(
+            model,
+            last.evidence,
+            by,
+            exclude=exclude,
+            max_hours=max_hours,
+            hours_since_onset=hours_since_onset,
+            steps=steps,
         )
+    if plot is not None:
+        draw(ahead.plan, plot)
+    if as_json:
+        file = None if plot is None else str(plot)
+        print_document(planned(answer, ahead), case, last, file=file)
         return
     console = make_console()
     console.print(text(str(case.about.get("title") or case.name), "bold"))
     console.print(stage_line(last))
     console.print()
-    print_plan(console, plan, stopping)
+    print_plan(console, ahead)
     if plot is not None:
         console.print(text(f"{plot}: the plan as a picture"))
     print_warnings(console, answer)
-
-
-def look_ahead(
-    model: Model,
-    evidence: Evidence,
-    *,
-    by: str,
-    exclude: tuple[str, ...],
-    max_hours: float | None,
-    hours_since_onset: float | None,
-) -> tuple[Plan, Stopping]:
-    """Plan two steps ahead and say when to stop.
-
-    Raises
-    ------
-    EpiduralDxError
-        A bad option, or nothing left to find out.
-    """
-    from epidural_dx.decision.plan import plan_tests
-    from epidural_dx.decision.stopping import same_decision_probability
-
-    options: dict[str, Any] = {"exclude": exclude, "hours_since_onset": hours_since_onset}
-    with waiting("Looking two tests ahead"):
-        plan = plan_tests(model, evidence, by=by, max_hours=max_hours, **options)
-        return plan, same_decision_probability(model, evidence, **options)
 
 
 def draw(plan: Plan, out: Path) -> None:
@@ -137,9 +112,10 @@ def draw(plan: Plan, out: Path) -> None:
     save_picture(draw_plan(plan), out)
 
 
-def print_plan(console: Console, plan: Plan, stopping: Stopping) -> None:
+def print_plan(console: Console, ahead: LookAhead) -> None:
     """Print the plan as a tree, with what to do now and when to stop."""
-    _print_now(console, plan, stopping)
+    plan = ahead.plan
+    _print_now(console, plan, ahead.stopping)
     _print_tree(console, plan)
     _print_considered(console, plan)
     console.print(
@@ -158,6 +134,8 @@ def print_plan(console: Console, plan: Plan, stopping: Stopping) -> None:
         )
     )
     console.print()
+    if ahead.sequence is not None:
+        _print_sequence(console, ahead.sequence)
 
 
 def _print_now(console: Console, plan: Plan, stopping: Stopping) -> None:
@@ -254,6 +232,33 @@ def _print_considered(console: Console, plan: Plan) -> None:
             text(_signed(two)),
         )
     console.print(indented(table))
+    console.print()
+
+
+def _print_sequence(console: Console, sequence: Sequence[SequenceStep]) -> None:
+    table = make_table(
+        "One after another, whatever they show: bits about the cause and the marrow",
+        "test",
+        "adds",
+        "together",
+        "of all",
+        "hours",
+        "USD",
+        right=(1, 2, 3, 4, 5),
+    )
+    for step in sequence:
+        table.add_row(
+            text(words(step.test)),
+            text(f"{step.adds:.2f}"),
+            text(f"{step.bits:.2f}"),
+            text(percent(step.share)),
+            text(amount(step.hours)),
+            text(amount(step.price_usd)),
+        )
+    if not sequence:
+        console.print(indented(text("No test adds anything.", "dim")))
+    else:
+        console.print(indented(table))
     console.print()
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from epidural_dx.cli.inputs import open_case, open_model, stage_evidence, with_case_scenario
-from epidural_dx.cli.output import indented, make_console, print_json, text, waiting
-from epidural_dx.cli.showing import print_tests, print_warnings, stage_line
+from epidural_dx.cli.output import indented, make_console, text, waiting
+from epidural_dx.cli.showing import print_document, print_tests, print_warnings, stage_line
 from epidural_dx.cli.writing import PICTURES, check_place
 from epidural_dx.documents import answers
 from epidural_dx.errors import EvidenceError
@@ -61,29 +61,17 @@ def run(
         "max_hours": max_hours,
         "hours_since_onset": hours_since_onset,
     }
-    with waiting("Ranking the tests"):
-        document = answers.next_tests(model, last.evidence, targets, by, **options)
-    ranked = document["next_tests"]
-    planned = None
+    ahead = None
     if with_plan:
-        aim = "value" if by == "value" else "information"
-        planned = planning.look_ahead(model, last.evidence, by=aim, **options)
+        with waiting("Looking ahead"):
+            ahead = answers.look_ahead(model, last.evidence, by, **options)
         if plot is not None:
-            planning.draw(planned[0], plot)
+            planning.draw(ahead.plan, plot)
+    with waiting("Ranking the tests"):
+        document = answers.next_tests(model, last.evidence, targets, by, ahead=ahead, **options)
+    ranked = document["next_tests"]
     if as_json:
-        print_json(
-            {
-                "model": document.pop("model"),
-                "case": case.name,
-                "stage": last.name,
-                **document,
-                **(
-                    {"plan": {**planned[0].as_dict(), "stopping": planned[1].as_dict()}}
-                    if planned
-                    else {}
-                ),
-            }
-        )
+        print_document(document, case, last)
         return
     console = make_console()
     console.print(text(str(case.about.get("title") or case.name), "bold"))
@@ -108,8 +96,8 @@ def run(
     if silent and telling:
         console.print(indented(text(f"below {NEGLIGIBLE} bits: {', '.join(silent)}", "dim")))
         console.print()
-    if planned is not None:
-        planning.print_plan(console, *planned)
+    if ahead is not None:
+        planning.print_plan(console, ahead)
         if plot is not None:
             console.print(text(f"{plot}: the plan as a picture"))
     print_warnings(console, answer)

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from epidural_dx.cli.inputs import StageEvidence
-from epidural_dx.cli.output import bar, indented, make_table, percent, text
+from epidural_dx.cli.output import bar, indented, make_table, percent, print_json, text
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from epidural_dx.answer import Answer
+    from epidural_dx.clinical.case import Case
     from epidural_dx.model import Model
 
 #: Causes below this are summed up in one line.
@@ -52,6 +53,21 @@ REPEATED = frozenset(
         "melanoma",
     }
 )
+
+
+def print_document(
+    document: Mapping[str, Any], case: Case, stage: StageEvidence, **own: Any
+) -> None:
+    """Print a document as JSON, with the case and stage that it is about and what a file adds."""
+    print_json(
+        {
+            "model": document["model"],
+            "case": case.name,
+            "stage": stage.name,
+            **document,
+            **own,
+        }
+    )
 
 
 def print_answer(

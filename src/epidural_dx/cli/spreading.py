@@ -15,11 +15,10 @@ from epidural_dx.cli.output import (
     make_console,
     make_table,
     percent,
-    print_json,
     text,
     waiting,
 )
-from epidural_dx.cli.showing import print_warnings, stage_line
+from epidural_dx.cli.showing import print_document, print_warnings, stage_line
 from epidural_dx.cli.writing import check_place, written_whole
 from epidural_dx.documents.uncertainty import uncertainty
 from epidural_dx.errors import EvidenceError
@@ -92,15 +91,7 @@ def run(
         print(pd.DataFrame(causes).to_csv(index=False), end="")
         return
     if as_json:
-        print_json(
-            {
-                "model": document.pop("model"),
-                "case": case.name,
-                "stage": last.name,
-                **document,
-                "file": None if out is None else str(out),
-            }
-        )
+        print_document(document, case, last, file=None if out is None else str(out))
         return
     console = make_console()
     console.print(text(str(case.about.get("title") or case.name), "bold"))

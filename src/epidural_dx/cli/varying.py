@@ -14,25 +14,28 @@ from epidural_dx.cli.output import (
     make_table,
     number,
     percent,
-    print_json,
     text,
     waiting,
 )
-from epidural_dx.cli.showing import print_warnings, stage_line
+from epidural_dx.cli.showing import print_document, print_warnings, stage_line
 from epidural_dx.cli.spreading import check_draws
-from epidural_dx.cli.writing import check_place, written_whole
-from epidural_dx.documents.sensitivity import GRID, MOST_SHARES, Found, check_alone, sensitivity
+from epidural_dx.cli.writing import PICTURES, check_place, save_picture
+from epidural_dx.documents.sensitivity import GRID, check_alone, sensitivity
 from epidural_dx.errors import EvidenceError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-#: Formats of the drawing.
-ENDINGS = (".png", ".svg", ".pdf")
+    from epidural_dx.clinical.evidence import Evidence
+    from epidural_dx.documents.sensitivity import Found
+    from epidural_dx.model import Model
+
 #: Rows of the tornado: by default, and at most.
 ROWS, MOST_ROWS = 10, 50
-#: Findings that people are shown.
-MOST_FINDINGS = 6
+#: Values of each of two on a drawing.
+PLOT_GRID = 21
+#: Findings and shares that people are shown.
+MOST_FINDINGS, MOST_SHARES = 6, 8
 #: Results of a finding that are less likely than this, given the rest, overturn nothing in earnest.
 BELIEVABLE = 0.01
 
@@ -81,24 +84,18 @@ def run(
         draws=draws,
         seed=seed,
         prefix="--",
-        # CSV and drawings are of one table: the bars, or with --by the shares
-        only=None if not as_csv else ("tornado" if by is None else "shares"),
+        # CSV is one table: the bars, or with --by the shares
+        only=None if not as_csv else "bars" if by is None else "shares",
         say=waiting,
     )
     if plot is not None:
-        _draw(plot, found)
+        _draw(plot, model, last.evidence, found)
     if as_csv:
         print(found.frame.to_csv(index=False), end="")
         return
-    document = {
-        "model": found.document.pop("model"),
-        "case": case.name,
-        "stage": last.name,
-        **found.document,
-        "file": None if plot is None else str(plot),
-    }
+    document = found.document
     if as_json:
-        print_json(document)
+        print_document(document, case, last, file=None if plot is None else str(plot))
         return
     console = make_console()
     console.print(text(str(case.about.get("title") or case.name), "bold"))
@@ -115,7 +112,7 @@ def run(
         _print_findings(console, document)
         _print_shares(console, document)
     if plot is not None:
-        console.print(text(f"{plot}: {found.what} as a drawing"))
+        console.print(text(f"{plot}: the {found.shows} as a drawing"))
         console.print()
     print_warnings(console, answer)
 
@@ -148,25 +145,40 @@ def _check_options(
         raise EvidenceError(f"--top must be 1 to {MOST_ROWS}, got {top}", value=top)
     check_draws(draws, seed, FEWEST_DRAWS)
     if plot is not None:
-        check_place(plot, ENDINGS)
+        check_place(plot, tuple(PICTURES))
 
 
-def _draw(out: Path, found: Found) -> None:
-    """Write a drawing, the same bytes for the same table."""
+def _draw(out: Path, model: Model, evidence: Evidence, found: Found) -> None:
+    """Write what was asked for as a drawing, the same bytes for the same table."""
     import matplotlib
     from matplotlib.figure import Figure
 
+    from epidural_dx.analysis import plots
+
     matplotlib.use("Agg")
-    figure = Figure(figsize=found.inches, layout="constrained")
-    found.draw(figure.subplots())
-    kind = out.suffix.lower().removeprefix(".")
-    undated: dict[str, dict[str, Any]] = {
-        "png": {},
-        "svg": {"Date": None},
-        "pdf": {"CreationDate": None},
+    sizes = {
+        "bars": (11, 0.42 * len(found.frame) + 1.3),
+        "shares": (9, 4.5),
+        "curve": (8, 4.5),
+        "grid": (8, 5),
     }
-    with matplotlib.rc_context({"svg.hashsalt": "epidural-dx"}), written_whole(out) as temporary:
-        figure.savefig(temporary, format=kind, dpi=150, metadata=undated[kind])
+    figure = Figure(figsize=sizes[found.shows], layout="constrained")
+    ax = figure.subplots()
+    if found.shows == "bars":
+        plots.plot_tornado(found.frame, ax)
+    elif found.shows == "shares":
+        plots.plot_shares(found.frame, ax, top=MOST_SHARES)
+    elif found.functions is not None:
+        plots.plot_curve(found.functions, found.document["parameter"]["name"], ax)
+    else:
+        from epidural_dx.analysis.sensitivity import two_way
+
+        # a finer grid than people are shown, for smooth lines
+        first, second = (found.document[one]["name"] for one in ("first", "second"))
+        cause = found.document["cause"]
+        fine = two_way(model, evidence, first, second, hypothesis=cause, points=PLOT_GRID)
+        plots.plot_two_way(fine, ax)
+    save_picture(figure, out)
 
 
 # ----------------------------------------------------------------------------- for people

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from epidural_dx.clinical.spelling import nearest
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from epidural_dx.answer import Answer
     from epidural_dx.clinical.evidence import Evidence
     from epidural_dx.decision.plan import Plan
+    from epidural_dx.decision.sequence import SequenceStep
     from epidural_dx.decision.stopping import Stopping
     from epidural_dx.model import Model
 
@@ -69,8 +71,13 @@ def next_tests(
     exclude: Iterable[str] = (),
     max_hours: float | None = None,
     hours_since_onset: float | None = None,
+    ahead: LookAhead | None = None,
 ) -> dict[str, Any]:
-    """Rank the tests; parameters and errors as :func:`epidural_dx.decision.ranking.rank_tests`."""
+    """Rank the tests.
+
+    Parameters and errors as :func:`epidural_dx.decision.ranking.rank_tests`, with `ahead` from
+    :func:`look_ahead` where the plan is wanted too.
+    """
     from epidural_dx.decision.ranking import rank_tests
 
     answer = model.diagnose(evidence)
@@ -88,6 +95,7 @@ def next_tests(
         "target": list(targets),
         "by": by,
         "next_tests": [test.as_dict() for test in ranked],
+        **({} if ahead is None else {"plan": ahead.as_dict()}),
         "warnings": [warning.as_dict() for warning in answer.warnings],
     }
 
@@ -152,18 +160,36 @@ def weights(
 def _contributions(model: Model, evidence: Evidence, cause: str | None) -> dict[str, Any]:
     from epidural_dx.analysis.explanation import shapley
 
-    found = shapley(model, evidence, cause)
-    return {
-        "cause": found.cause,
-        "against": found.against,
-        "prior_decibans": found.prior,
-        "posterior_decibans": found.posterior,
-        "orders": found.orders,
-        "findings": found.rows(),
-    }
+    return shapley(model, evidence, cause).as_dict()
 
 
-def plan(
+@dataclass(frozen=True)
+class LookAhead:
+    """What to order now, what then for each likely result, and when to stop.
+
+    Attributes
+    ----------
+    plan : Plan
+    stopping : Stopping
+    sequence : tuple of SequenceStep, optional
+        The tests that tell most together, where they were asked for.
+    """
+
+    plan: Plan
+    stopping: Stopping
+    sequence: tuple[SequenceStep, ...] | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as plain data for JSON."""
+        steps = self.sequence
+        return {
+            **self.plan.as_dict(),
+            "stopping": self.stopping.as_dict(),
+            "sequence": None if steps is None else [step.as_dict() for step in steps],
+        }
+
+
+def look_ahead(
     model: Model,
     evidence: Evidence,
     by: str = "value",
@@ -171,20 +197,40 @@ def plan(
     exclude: Iterable[str] = (),
     max_hours: float | None = None,
     hours_since_onset: float | None = None,
-) -> dict[str, Any]:
-    """Say what to order now, what then for each likely result, and whether to stop.
+    steps: int | None = None,
+) -> LookAhead:
+    """Plan two steps ahead and say when to stop.
 
-    Parameters and errors as :func:`epidural_dx.decision.plan.plan_tests`.
+    Parameters
+    ----------
+    model : Model
+    evidence : Evidence
+    by : str
+        What the plan maximises; any order of tests but value stands for information.
+    exclude, max_hours, hours_since_onset
+        As :func:`epidural_dx.decision.plan.plan_tests`.
+    steps : int, optional
+        Also this many tests that tell most together
+        (:func:`epidural_dx.decision.sequence.greedy_sequence`).
+
+    Raises
+    ------
+    EpiduralDxError
+        A bad option, or nothing left to find out.
     """
     from epidural_dx.decision.plan import plan_tests
+    from epidural_dx.decision.ranking import ORDERS
+    from epidural_dx.decision.sequence import greedy_sequence
     from epidural_dx.decision.stopping import same_decision_probability
 
-    answer = model.diagnose(evidence)
     excluded = tuple(exclude)
+    sequence = None
+    if steps is not None:
+        sequence = greedy_sequence(model, evidence, steps, max_hours=max_hours, exclude=excluded)
     found = plan_tests(
         model,
         evidence,
-        by=by,
+        by="information" if by in ORDERS and by != "value" else by,
         exclude=excluded,
         max_hours=max_hours,
         hours_since_onset=hours_since_onset,
@@ -192,14 +238,13 @@ def plan(
     stopping = same_decision_probability(
         model, evidence, exclude=excluded, hours_since_onset=hours_since_onset
     )
-    return planned(answer, found, stopping)
+    return LookAhead(found, stopping, sequence)
 
 
-def planned(answer: Answer, found: Plan, stopping: Stopping) -> dict[str, Any]:
+def planned(answer: Answer, ahead: LookAhead) -> dict[str, Any]:
     """Write a plan and its stop rule as a document."""
     return {
         "model": identity(answer.model),
-        **found.as_dict(),
-        "stopping": stopping.as_dict(),
+        **ahead.as_dict(),
         "warnings": [warning.as_dict() for warning in answer.warnings],
     }

@@ -102,6 +102,10 @@ class NextTestsQuestion(PatientQuestion):
     by: Literal["information", "information_per_cost", "information_per_hour", "value"] = Field(
         default="information", description="Order of the tests."
     )
+    plan: bool = Field(
+        default=False,
+        description="Also what then for each likely result, and when to stop (slow).",
+    )
     exclude: list[Name] = Field(default=[], max_length=100, description="Tests to leave out.")
     max_hours: Hours | None = Field(default=None, description="Leave out tests that take longer.")
     hours_since_onset: Hours | None = Field(default=None, description="Time already lost.")
@@ -116,6 +120,9 @@ class PlanQuestion(PatientQuestion):
     exclude: list[Name] = Field(default=[], max_length=100, description="Tests to do without.")
     max_hours: Hours | None = Field(default=None, description="Leave out tests that take longer.")
     hours_since_onset: Hours | None = Field(default=None, description="Time already lost.")
+    steps: int | None = Field(
+        default=None, ge=1, le=10, description="Also this many tests that tell most together."
+    )
 
 
 class ExplainQuestion(PatientQuestion):

@@ -85,6 +85,13 @@ class Separation(Document):
     bits: float
 
 
+class MarrowSeparation(Document):
+    """Two states of the marrow that a test tells apart."""
+
+    states: str
+    bits: float
+
+
 class NextTest(Document):
     """One test with its worth for the patient."""
 
@@ -103,9 +110,10 @@ class NextTest(Document):
     information_per_hour: float
     cost_equivalent_usd: float
     allowed: bool | Literal["until corrected"]
-    when: str
+    when: str = Field(description="Whether it may be ordered at once.")
     reason: str
     separates: list[Separation]
+    separates_marrow: list[MarrowSeparation]
     cause_bits: float
     marrow_bits: float
     changes_lead: Probability
@@ -128,16 +136,6 @@ class Diagnosis(Document):
     notes: list[str]
     log_evidence: float = Field(description="ln P(evidence | a lesion exists).")
     notice: str
-
-
-class NextTests(Document):
-    """Answer of ``next-tests``."""
-
-    model: ModelIdentity
-    target: list[str]
-    by: str
-    next_tests: list[NextTest]
-    warnings: list[Caution]
 
 
 class Action(Document):
@@ -179,56 +177,178 @@ class PlanStep(Document):
 class Stopping(Document):
     """Whether to stop testing."""
 
+    decision: list[str]
     decided: str
     same_decision_probability: Probability
     standard_error: float
     expected_regret: float
+    perfect_information: float = Field(description="What knowing everything would gain.")
+    best_test: str | None
+    best_value: float | None
     stop: bool
     sentence: str
     tests: list[str]
 
 
-class PlanDocument(Document):
-    """Answer of ``plan``."""
+class SequenceStep(Document):
+    """One of the tests that together tell most, one after another."""
 
-    model: ModelIdentity
+    test: str
+    adds: float = Field(description="Bits that it adds to those before it.")
+    bits: float = Field(description="Of all tests so far together.")
+    share: Probability = Field(description="The same, of what is unknown.")
+    price_usd: float
+    hours: float
+
+
+class LookAhead(Document):
+    """What to order now, what then for each likely result, and when to stop."""
+
     by: str
     act_now: Action | None
     plan: PlanStep | None
     considered: list[dict[str, Any]]
     stopping: Stopping
+    sequence: list[SequenceStep] | None
+
+
+class PlanDocument(LookAhead):
+    """Answer of ``plan``."""
+
+    model: ModelIdentity
+    warnings: list[Caution]
+
+
+class NextTests(Document):
+    """Answer of ``next-tests``."""
+
+    model: ModelIdentity
+    target: list[str]
+    by: str
+    next_tests: list[NextTest]
+    plan: LookAhead | None = None
     warnings: list[Caution]
 
 
 class Weight(Document):
-    """Weight of one finding for the leading cause, in decibans."""
+    """What taking away one finding alone does to the leading cause, in decibans."""
 
     finding: str
     text: str
     decibans: float
+    cause: str = Field(description="The leading cause.")
     probability_without: Probability
     leader_without: str
 
 
 class Contribution(Document):
-    """Contribution of one finding, averaged over the orders of the findings, in decibans."""
+    """Order-averaged share of one finding in the change of the log odds."""
 
     finding: str
     decibans: float
     error: float = Field(description="Standard error; 0 where exact.")
 
 
-class Contributions(Document):
-    """Contributions that add up from the base rate to the probability of a cause."""
+class GroupContribution(Document):
+    """The same for findings of one kind together."""
 
-    against: str | None
+    group: str
+    decibans: float
+    error: float
+
+
+class Contributions(Document):
+    """Contributions of all findings; they sum from the base rate to the posterior."""
+
+    cause: str
+    against: str
     prior_decibans: float
     posterior_decibans: float
-    orders: int = Field(description="Sampled orders; 0 where exact.")
+    orders: int = Field(description="Sampled orders; 0 where all subsets were asked.")
     findings: list[Contribution]
+    groups: list[GroupContribution] | None = None
 
 
-class Paragraph(Document):
+class PathStep(Document):
+    """One condition on the way of a finding to the lesion."""
+
+    condition: str
+    state: str
+    gain: float
+    probability: Probability
+    share: float
+
+
+class FindingPath(Document):
+    """Through which conditions a finding acts; no steps where it acts directly."""
+
+    finding: str
+    decibans: float
+    steps: list[PathStep]
+
+
+class ConditionReasons(Document):
+    """What made a condition behind the cause likely."""
+
+    condition: str
+    state: str
+    before: Probability
+    probability: Probability
+    findings: list[dict[str, Any]]
+
+
+class Comparison(Document):
+    """Two causes, finding by finding."""
+
+    cause_a: str
+    cause_b: str
+    prior_decibans: float
+    posterior_decibans: float
+    probability_a: Probability
+    probability_b: Probability
+    findings: list[dict[str, Any]]
+
+
+class Story(Document):
+    """A most probable joint reading of everything."""
+
+    text: str
+    cause: str
+    probability: Probability
+    states: dict[str, str]
+
+
+class Counterfactuals(Document):
+    """The smallest changes of the findings that take the lead from the leading cause."""
+
+    leader: str
+    size: int | None
+    exact: bool
+    found: list[dict[str, Any]]
+
+
+class OpenFinding(Document):
+    """A finding that is not known, and what it would do."""
+
+    finding: str
+    information_bits: float
+    changes_lead: Probability
+    tests: list[str]
+    outcomes: list[dict[str, Any]]
+
+
+class Conflict(Document):
+    """Whether the findings fit together."""
+
+    bits: float
+    bits_given_cause: float
+    chance: Probability
+    findings: list[dict[str, Any]]
+    pairs: list[dict[str, Any]]
+    explained_by: list[dict[str, Any]]
+
+
+class LetterPart(Document):
     """One paragraph of the letter."""
 
     heading: str
@@ -247,13 +367,17 @@ class Explanation(Document):
     lower: Probability | None = None
     upper: Probability | None = None
     rival: str | None = None
-    paths: list[dict[str, Any]] | None = None
-    conditions: list[dict[str, Any]] | None = None
-    comparison: dict[str, Any] | None = None
-    stories: list[dict[str, Any]] | None = None
-    counterfactuals: dict[str, Any] | None = None
-    missing: list[dict[str, Any]] | None = None
-    letter: list[Paragraph] | None = None
+    paths: list[FindingPath] | None = None
+    conditions: list[ConditionReasons] | None = None
+    comparison: Comparison | None = None
+    stories: list[Story] | None = None
+    counterfactuals: Counterfactuals | None = None
+    missing: list[OpenFinding] | None = None
+    conflict: Conflict | None = None
+    unexpected: list[dict[str, Any]] | None = None
+    surprise: list[dict[str, Any]] | None = None
+    unexplained: bool | None = None
+    letter: list[LetterPart] | None = None
     sources: list[str] | None = None
 
 
@@ -280,17 +404,42 @@ class MechanismSpread(Spread):
     name: str
 
 
+class OptionSpread(Document):
+    """One option of a choice, and how sure it is under draws of all figures."""
+
+    choice: str
+    option: str
+    best_in: Probability = Field(description="Share of the draws in which it is the best.")
+    value: float
+    lower: float
+    upper: float
+    regret: float = Field(description="Mean loss against the best option of each draw.")
+    draws: int
+
+
+class TestSpread(Document):
+    """How often a test tells most under draws of all figures."""
+
+    test: str
+    first: Probability
+    rank: float
+    bits_mean: float
+    bits_lower: float
+    bits_upper: float
+    draws: int
+
+
 class Uncertainty(Document):
     """Answer of ``uncertainty``."""
 
     model: ModelIdentity
     draws: int
     seed: int
+    quasi_random: bool
     causes: list[CauseSpread]
     etiology: list[MechanismSpread]
-    quasi_random: bool
-    decision: list[dict[str, Any]]
-    tests: list[dict[str, Any]] | None
+    decision: list[OptionSpread]
+    tests: list[TestSpread] | None
     warnings: list[Caution]
 
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from epidural_dx.clinical.spelling import nearest
 from epidural_dx.documents.answers import identity
+from epidural_dx.documents.tables import plain, records
 from epidural_dx.errors import EvidenceError
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
 
     from epidural_dx.analysis.parameters import Parameter
     from epidural_dx.analysis.sensitivity import OneWay
@@ -28,10 +27,6 @@ Progress = Callable[[str], AbstractContextManager[None]]
 
 #: Values of one parameter that are given, and of each of two.
 POINTS, GRID = 9, 7
-#: Values of each of two on a drawing.
-PLOT_GRID = 21
-#: Shares that are drawn.
-MOST_SHARES = 8
 #: Groups or sources that total indices are drawn for.
 TOTALS = 5
 
@@ -50,20 +45,17 @@ class Found:
     document : dict
         For JSON.
     frame : pandas.DataFrame
-        Its main table.
-    what : str
-        What the drawing shows, in words.
-    draw : callable
-        Draws it on matplotlib axes.
-    inches : (float, float)
-        Size of the drawing.
+        The one table that CSV and a drawing show.
+    shows : {"bars", "shares", "curve", "grid"}
+        What that table is.
+    functions : OneWay, optional
+        What a curve is drawn from.
     """
 
     document: dict[str, Any]
     frame: pd.DataFrame
-    what: str
-    draw: Callable[[Axes], object]
-    inches: tuple[float, float]
+    shows: Literal["bars", "shares", "curve", "grid"]
+    functions: OneWay | None = None
 
 
 def sensitivity(
@@ -80,7 +72,7 @@ def sensitivity(
     draws: int = 500,
     seed: int = 0,
     prefix: str = "",
-    only: str | None = None,
+    only: Literal["bars", "shares"] | None = None,
     say: Progress = silent,
 ) -> Found:
     """Say what the probability of a cause, or the order of the tests, hangs on.
@@ -96,7 +88,7 @@ def sensitivity(
     by : str, optional
         Level at which the uncertainty is split: parameter, group, cause or source.
     ranking : bool
-        Of the lead of the most telling test over the next, instead of a cause.
+        What the order of the two most telling tests hangs on, instead of the overview.
     total : bool
         Also the total indices of the largest shares.
     cause : str, optional
@@ -107,8 +99,8 @@ def sensitivity(
         Behind the shares.
     prefix : str
         What the face writes before the name of an option, for errors.
-    only : {"tornado", "shares"}, optional
-        Leave out all tables but this one.
+    only : {"bars", "shares"}, optional
+        Of the overview only this table, for CSV.
     say : callable
         Called with a word on every slow step.
 
@@ -117,6 +109,7 @@ def sensitivity(
     EvidenceError
         Options that exclude each other, an unknown cause or figure.
     """
+    check_alone(parameter, pair, by, ranking, total, prefix)
     if cause is not None and cause not in model.causes:
         raise EvidenceError(
             f"{prefix}cause {cause!r} is unknown",
@@ -124,21 +117,20 @@ def sensitivity(
             allowed=model.causes,
             nearest=nearest(cause, model.causes, 1),
         )
-    check_alone(parameter, pair, by, ranking, total, prefix)
     answer = model.diagnose(evidence)
     leader = answer.ranked_causes()[0][0]
     of = cause or leader
     if parameter is not None:
         figure = known_parameter(model, f"{prefix}parameter", parameter, say)
-        found = _one(model, evidence, of, figure, say)
+        found = one(model, evidence, of, figure, say)
     elif pair is not None:
-        option = _option("two-way", prefix)
+        option = _two_way(prefix)
         first, second = (known_parameter(model, option, p, say) for p in pair)
-        found = _two(model, evidence, of, first, second, say)
+        found = two(model, evidence, of, first, second, say)
     elif ranking:
-        found = _ranking(model, evidence, by or "source", draws, seed, say)
+        found = order_of_tests(model, evidence, by or "source", draws, seed, say)
     else:
-        found = _overview(model, evidence, of, by, total, top, draws, seed, only=only, say=say)
+        found = overview(model, evidence, of, by, total, top, draws, seed, only=only, say=say)
     document = {
         "model": identity(model),
         "cause": of,
@@ -147,7 +139,11 @@ def sensitivity(
         **found.document,
         "warnings": [warning.as_dict() for warning in answer.warnings],
     }
-    return replace(found, document=document)
+    return Found(document, found.frame, found.shows, found.functions)
+
+
+def _two_way(prefix: str) -> str:
+    return f"{prefix}two-way" if prefix else "two_way"
 
 
 def check_alone(
@@ -165,21 +161,15 @@ def check_alone(
     EvidenceError
         Names them.
     """
-    single = {"parameter": parameter is not None, "two-way": pair is not None}
-    shares = {"by": by is not None, "ranking": ranking, "total": total}
+    single = {f"{prefix}parameter": parameter is not None, _two_way(prefix): pair is not None}
+    shares = {f"{prefix}by": by is not None, f"{prefix}ranking": ranking, f"{prefix}total": total}
     chosen = [option for option, given in single.items() if given]
     if chosen:
         chosen += [option for option, given in shares.items() if given]
     elif ranking and total:
-        chosen = ["ranking", "total"]
+        chosen = [f"{prefix}ranking", f"{prefix}total"]
     if len(chosen) > 1:
-        named = " and ".join(_option(one, prefix) for one in chosen)
-        raise EvidenceError(f"{named} ask for different tables: give one of them")
-
-
-def _option(name: str, prefix: str) -> str:
-    """Write an option as the face does: ``--two-way``, or ``two_way``."""
-    return f"{prefix}{name}" if prefix else name.replace("-", "_")
+        raise EvidenceError(f"{' and '.join(chosen)} ask for different tables: give one of them")
 
 
 def known_parameter(model: Model, option: str, wanted: str, say: Progress = silent) -> Parameter:
@@ -211,7 +201,7 @@ def _functions(model: Model, evidence: Evidence, say: Progress) -> OneWay:
         return one_way(model, evidence)
 
 
-def _overview(
+def overview(
     model: Model,
     evidence: Evidence,
     cause: str,
@@ -221,12 +211,14 @@ def _overview(
     draws: int,
     seed: int,
     *,
-    only: str | None,
-    say: Progress,
+    only: Literal["bars", "shares"] | None = None,
+    say: Progress = silent,
 ) -> Found:
-    """Return the tornado, the findings and the shares, or `only` one of the tables for CSV."""
+    """Return the tornado, the findings and the shares, or `only` one of the tables for CSV.
+
+    The one table is the shares where `by` asks for them, and the bars otherwise.
+    """
     from epidural_dx.analysis.attribution import attribute
-    from epidural_dx.analysis.plots import plot_shares, plot_tornado
     from epidural_dx.analysis.sensitivity import evidence_sensitivity, tornado
 
     functions = _functions(model, evidence, say)
@@ -243,7 +235,7 @@ def _overview(
     if only is None:
         with say("Exchanging the findings"):
             document["findings"] = records(evidence_sensitivity(model, evidence, cause))
-    if only != "tornado":
+    if only != "bars":
         level = by or "source"
         with say(f"Drawing every figure {draws} times (once for every change of the files)"):
             shares = attribute(
@@ -252,19 +244,14 @@ def _overview(
         if total:
             with say("Drawing anew for the total indices"):
                 shares = _with_totals(model, evidence, cause, level, seed, shares)
-        document["shares"] = _shares_document(shares, level, draws)
+        document["shares"] = _shares(shares, level, draws)
     if shares is not None and (by is not None or bars is None):
-        return _shares_found(document, shares, plot_shares)
+        return Found(document, shares, "shares")
     assert bars is not None
-    height = 0.42 * len(bars) + 1.3
-    return Found(document, bars, "the bars", partial(plot_tornado, bars), (11, height))
+    return Found(document, bars, "bars")
 
 
-def _shares_found(document: dict[str, Any], shares: pd.DataFrame, draw: Any) -> Found:
-    return Found(document, shares, "the shares", partial(draw, shares, top=MOST_SHARES), (9, 4.5))
-
-
-def _shares_document(shares: pd.DataFrame, by: str, draws: int) -> dict[str, Any]:
+def _shares(shares: pd.DataFrame, by: str, draws: int) -> dict[str, Any]:
     return {
         "by": by,
         "draws": draws,
@@ -289,12 +276,16 @@ def _with_totals(
     return shares
 
 
-def _ranking(
-    model: Model, evidence: Evidence, by: str, draws: int, seed: int, say: Progress
+def order_of_tests(
+    model: Model,
+    evidence: Evidence,
+    by: str,
+    draws: int,
+    seed: int,
+    say: Progress = silent,
 ) -> Found:
     """Return what the order of the two most telling tests hangs on."""
     from epidural_dx.analysis.attribution import attribute_ranking
-    from epidural_dx.analysis.plots import plot_shares
 
     with say("Ranking the tests under the draws (up to a minute)"):
         shares = attribute_ranking(model, evidence, by=by, draws=draws, seed=seed)
@@ -305,9 +296,9 @@ def _ranking(
             "margin_bits": shares.attrs["mean"],
             "sd_bits": shares.attrs["sd"],
         },
-        "shares": _shares_document(shares, by, draws),
+        "shares": _shares(shares, by, draws),
     }
-    return _shares_found(document, shares, plot_shares)
+    return Found(document, shares, "shares")
 
 
 def _overturning(functions: OneWay, names: Sequence[str]) -> tuple[list[float], list[float]]:
@@ -327,28 +318,13 @@ def _overturning(functions: OneWay, names: Sequence[str]) -> tuple[list[float], 
     return below, above
 
 
-def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows as plain data; what is no number becomes null."""
-    return [
-        {str(key): _plain(value) for key, value in row.items()}
-        for row in frame.to_dict(orient="records")
-    ]
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not np.isfinite(value) else value
-
-
-def _one(
-    model: Model, evidence: Evidence, cause: str, parameter: Parameter, say: Progress
+def one(
+    model: Model, evidence: Evidence, cause: str, parameter: Parameter, say: Progress = silent
 ) -> Found:
     """Return everything about one figure."""
     import pandas as pd
 
     from epidural_dx.analysis.parameters import source_shares
-    from epidural_dx.analysis.plots import plot_curve
 
     functions = _functions(model, evidence, say)
     i = [p.name for p in functions.parameters].index(parameter.name)
@@ -375,8 +351,8 @@ def _one(
             "value": parameter.value,
             "low": low,
             "high": high,
-            "overturned_below": _plain(below[0]),
-            "overturned_above": _plain(above[0]),
+            "overturned_below": plain(below[0]),
+            "overturned_above": plain(above[0]),
             "sources": [
                 {
                     "source": source,
@@ -390,15 +366,18 @@ def _one(
         },
         "curve": records(frame),
     }
-    draw = partial(plot_curve, functions, parameter.name)
-    return Found(document, frame, "the curve", draw, (8, 4.5))
+    return Found(document, frame, "curve", functions)
 
 
-def _two(
-    model: Model, evidence: Evidence, cause: str, first: Parameter, second: Parameter, say: Progress
+def two(
+    model: Model,
+    evidence: Evidence,
+    cause: str,
+    first: Parameter,
+    second: Parameter,
+    say: Progress = silent,
 ) -> Found:
     """Return the probability over a grid of two figures."""
-    from epidural_dx.analysis.plots import plot_two_way
     from epidural_dx.analysis.sensitivity import two_way
 
     with say("Moving both figures"):
@@ -408,10 +387,4 @@ def _two(
         "second": {"name": second.name, "kind": second.kind, "value": second.value},
         "grid": records(frame),
     }
-
-    def draw(ax: Axes) -> None:
-        """Draw on a finer grid than people are shown, for smooth lines."""
-        fine = two_way(model, evidence, first.name, second.name, hypothesis=cause, points=PLOT_GRID)
-        plot_two_way(fine, ax)
-
-    return Found(document, frame, "the grid", draw, (8, 5))
+    return Found(document, frame, "grid")

@@ -9,10 +9,9 @@ import numpy as np
 
 from epidural_dx.documents.answers import identity
 from epidural_dx.documents.sensitivity import Progress, silent
+from epidural_dx.documents.tables import records
 
 if TYPE_CHECKING:
-    import pandas as pd
-
     from epidural_dx.clinical.evidence import Evidence
     from epidural_dx.model import Model
 
@@ -71,7 +70,7 @@ def uncertainty(
             {n: p for n, _, _, p in answer.ranked_etiology()},
             of_mechanisms,
         ),
-        "decision": _rows(decision_table(choices)),
+        "decision": records(decision_table(choices)),
         "tests": ranks,
         "warnings": [warning.as_dict() for warning in answer.warnings],
     }
@@ -108,8 +107,4 @@ def test_ranks(model: Model, evidence: Evidence, seed: int) -> list[dict[str, An
     names = [t.test for t in rank_tests(model, evidence, "lesion_cause")[:RANKED]]
     if not names:
         return []
-    return _rows(ranking_table(ranking_draws(model, evidence, names, seed=seed)))
-
-
-def _rows(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(k): v for k, v in row.items()} for row in frame.to_dict(orient="records")]
+    return records(ranking_table(ranking_draws(model, evidence, names, seed=seed)))

@@ -124,15 +124,16 @@ def make_router(service: Service) -> APIRouter:
         spelled = (wanted,) if isinstance(wanted, str) else tuple(wanted or ())
 
         def work(model: Model, evidence: Evidence) -> Document:
-            return answers.next_tests(
-                model,
-                evidence,
-                answers.target_variables(model, spelled),
-                question.by,
-                exclude=question.exclude,
-                max_hours=question.max_hours,
-                hours_since_onset=question.hours_since_onset,
-            )
+            options: dict[str, Any] = {
+                "exclude": question.exclude,
+                "max_hours": question.max_hours,
+                "hours_since_onset": question.hours_since_onset,
+            }
+            targets = answers.target_variables(model, spelled)
+            ahead = None
+            if question.plan:
+                ahead = answers.look_ahead(model, evidence, question.by, **options)
+            return answers.next_tests(model, evidence, targets, question.by, ahead=ahead, **options)
 
         return await answered(service, request, question, work)
 
@@ -141,14 +142,16 @@ def make_router(service: Service) -> APIRouter:
         """Say what to order now, what then for each likely result, and when to stop."""
 
         def work(model: Model, evidence: Evidence) -> Document:
-            return answers.plan(
+            ahead = answers.look_ahead(
                 model,
                 evidence,
                 question.by,
                 exclude=question.exclude,
                 max_hours=question.max_hours,
                 hours_since_onset=question.hours_since_onset,
+                steps=question.steps,
             )
+            return answers.planned(model.diagnose(evidence), ahead)
 
         return await answered(service, request, question, work)
 
