@@ -46,7 +46,7 @@ export const isQuick = (variable) =>
   isPair(variable) && !(variable.group === "laboratory" && isNumeric(variable))
   && variable.states.map(words.state).join("").length <= QUICK;
 export const isNumeric = (variable) => Boolean(variable.unit) || variable.thresholds.length > 0;
-export const isPair = (variable) => variable.states.length === 2;
+const isPair = (variable) => variable.states.length === 2;
 
 /** States in the order in which they are offered: yes before no. */
 export const offered = (variable) =>

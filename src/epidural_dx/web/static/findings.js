@@ -406,7 +406,7 @@ export function rawText(raw, variable) {
 }
 
 /** Evidence with the nearest match put in: a state, a whole quantity, or only its unit. */
-export function repaired(raw, nearest, variable) {
+function repaired(raw, nearest, variable) {
   if (variable.states.includes(nearest) || /^[<>≤≥=]*\s*[\d.,]+(?:\s|$)/.test(nearest)) return nearest;
   const figure = typeof raw === "string" ? /^\s*[<>≤≥=~]*\s*[\d.,]+/.exec(raw)?.[0].trim() : null;
   if (figure) return `${figure} ${nearest}`;

@@ -119,7 +119,7 @@ function onlyState(entry, typed) {
 }
 
 /** Whether two words differ by a slip: one letter, or two in long words (swaps count once). */
-export function isClose(a, b) {
+function isClose(a, b) {
   const most = a.length >= 7 ? 2 : a.length >= 4 ? 1 : 0;
   if (!most) return false;
   const target = b.length > a.length + most ? b.slice(0, a.length) : b;

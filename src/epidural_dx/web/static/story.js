@@ -5,7 +5,7 @@ import * as words from "./words.js";
 import { citation } from "./sources.js";
 
 /** Raw evidence of a case up to a stage: later findings replace earlier ones. */
-export function evidenceUpTo(one, stage, canonical) {
+function evidenceUpTo(one, stage, canonical) {
   const found = {};
   for (const step of one.stages) {
     for (const [name, value] of Object.entries(step.findings)) {
