@@ -26,6 +26,17 @@ LOOKS: dict[str, tuple[str, str, str]] = {
 }
 
 
+#: Names beside the marks of the last panel.
+SHORT = {
+    "information_per_cost": "bits per cost",
+    "value": "value",
+    "two_step_information": "bits, two steps",
+    "two_step_value": "value, two steps",
+    "guideline": "guideline",
+    "random": "random",
+}
+
+
 def read(path: Path) -> tuple[dict[str, Any], dict[str, list[Course]]]:
     """Read the stamp of the study and the courses of every order, in the order of patients."""
     lines = path.read_text(encoding="utf-8").splitlines()
@@ -180,12 +191,12 @@ def _draw_utility(ax: Any, found: dict[str, list[Course]]) -> None:
     for order, courses in found.items():
         if order != "information":
             rows.append(
-                (order, ORDERS[order], np.array([c.utility - base[c.patient] for c in courses]))
+                (order, SHORT[order], np.array([c.utility - base[c.patient] for c in courses]))
             )
         if order.endswith("value"):
             ends = [c.stop_rule["utility"] if c.stop_rule else c.utility for c in courses]
             values = [u - base[c.patient] for u, c in zip(ends, courses, strict=True)]
-            rows.append((order, "… with its stop rule", np.array(values)))
+            rows.append((order, "… stop rule", np.array(values)))
     for i, (order, _, values) in enumerate(rows):
         colour, _, mark = LOOKS[order]
         ax.errorbar(
