@@ -22,6 +22,7 @@ from epidural_dx.analysis.validation import (
     trace_misses,
     validate,
 )
+from epidural_dx.clinical.case import read_cases
 from epidural_dx.errors import CaseError, EvidenceError, ModelError
 
 TOY = """
@@ -298,12 +299,25 @@ def test_bins_must_cover_all_probabilities(
 def test_the_mix_as_prior_is_that_of_a_model_loaded_with_it(model: edx.Model) -> None:
     """Reweighting the posterior gives what compiling the mix into the rates gives."""
     mix = {cause: 1.0 + i for i, cause in enumerate(model.causes)}
-    other = edx.load_model(cause_mix=mix)
+    other = edx.load_model(scenario=model.scenario, cause_mix=mix)
     wanted = np.array(list(mix.values())) / sum(mix.values())
     evidence = {"age_years": 30, "known_thalassemia": "present", "fever": "absent"}
     base = model.base_marginals["lesion_cause"]
     ours = reweighted(model.query(evidence).lesion_cause[None], base, wanted)[0]
     np.testing.assert_allclose(ours, other.query(evidence).lesion_cause, atol=1e-9)
+
+
+def test_a_mix_may_go_with_another_scenario(model: edx.Model) -> None:
+    """The mix is applied to the second model, the base rates stay those of the first."""
+    cases = read_cases(Path(__file__).parents[2] / "cases")
+    everybody = edx.load_model(scenario="worldwide")
+    both = validate(model, cases, mix_model=everybody, bootstrap=5)
+    first, second = (validate(m, cases, bootstrap=5) for m in (model, everybody))
+    for prior, alone in (("base_rates", first), ("mix", second)):
+        np.testing.assert_allclose(both.forecasts[prior, "model"], alone.forecasts[prior, "model"])
+        rows, wanted = both.stage_rows(prior), alone.stage_rows(prior)
+        assert [r["log_score"] for r in rows] == pytest.approx([r["log_score"] for r in wanted])
+    assert both.model["mix_scenario"] == "worldwide"
 
 
 def test_naive_bayes_on_the_real_model_matches_single_questions(model: edx.Model) -> None:

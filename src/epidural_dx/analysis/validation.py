@@ -7,9 +7,9 @@ score is given under two priors: the model's base rates, and the collection's ow
 Formulas
 --------
 Mix as prior. ``load_model(cause_mix=...)`` multiplies every mechanism's rate by one factor per
-cause, so its posterior is the model's own, reweighted:
-:math:`P'(c \mid e) \propto P(c \mid e)\, q_c / P(c)` with the wanted shares :math:`q`. No second
-model is compiled.
+cause, so its posterior is that of the same scenario without a mix, reweighted:
+:math:`P'(c \mid e) \propto P(c \mid e)\, q_c / P(c)` with the wanted shares :math:`q`. Ages,
+conditions and drivers within each cause stay those of the scenario (``mix_model``).
 
 Naive Bayes with the same tables. :math:`P(c \mid e) \propto P(c) \prod_i P(e_i \mid c)`, where
 :math:`P(e_i \mid c) = \sum_x w_i(x) P(x \mid c)` are the model's own marginals: only the
@@ -101,11 +101,11 @@ class ScoredCase:
 
 @dataclass(frozen=True)
 class StagePosteriors:
-    """Posteriors after one stage of the patients who have it, not later than the decisive one."""
+    """Posteriors, by prior, after one stage of the patients who have it, up to the decisive one."""
 
     stage: str
     cases: tuple[int, ...]
-    posterior: Array
+    posterior: Mapping[str, Array]
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +115,7 @@ class ValidationReport:
     Attributes
     ----------
     model : mapping
-        Name, version, digest and scenario.
+        Name, version, digest, scenario, and the scenario that the mix was applied to.
     causes : tuple of str
         The classes, in the order of every array.
     cases : tuple of ScoredCase
@@ -128,7 +128,6 @@ class ValidationReport:
     forecasts : mapping of (str, str) to ndarray
         Shape (cases, causes), by prior and method.
     stages : tuple of StagePosteriors
-        Under the base rates.
     bins : tuple of float
         Edges of the calibration bins.
     bootstrap, seed, confidence
@@ -311,7 +310,7 @@ class ValidationReport:
         """
         result = []
         for stage in self.stages:
-            posterior = reweighted(stage.posterior, self.priors["base_rates"], self.priors[prior])
+            posterior = stage.posterior[prior]
             here = list(stage.cases)
             place = ranks(posterior, self.truth[here])
             result.append(
@@ -460,6 +459,7 @@ def validate(
     cases: str | PathLike[str] | Iterable[Case],
     mix: Mapping[str, float] | None = None,
     *,
+    mix_model: Model | None = None,
     bins: Sequence[float] = BINS,
     bootstrap: int = 2000,
     seed: int = 1,
@@ -475,6 +475,8 @@ def validate(
         ``final_cause`` is skipped and listed; one without ``decisive`` counts with all stages.
     mix : mapping of str to float, optional
         Share of each cause as the second prior; by default the collection's own.
+    mix_model : Model, optional
+        The scenario that the mix is applied to; by default `model`.
     bins : sequence of float
         Edges of the calibration bins, rising from 0 to 1.
     bootstrap, seed, confidence
@@ -515,14 +517,17 @@ def validate(
     base = np.asarray(model.base_marginals["lesion_cause"], dtype=float)
     shares, notes = _mix(model, scored, mix)
     evidence = [e for one in staged for e in one.evidence]
-    posterior = posteriors(model, evidence)
-    last, by_stage = _split(staged, posterior)
-    likelihood = naive_likelihoods(model, [one.scored_evidence for one in staged])
+    mixed = mix_model or model
     priors = {"base_rates": base, "mix": shares}
-    forecasts = {}
-    for name, prior in priors.items():
-        forecasts[name, "model"] = reweighted(posterior[last], base, prior)
+    forecasts, by_prior = {}, {}
+    for (name, prior), used in zip(priors.items(), (model, mixed), strict=True):
+        own = np.asarray(used.base_marginals["lesion_cause"], dtype=float)
+        by_prior[name] = reweighted(posteriors(used, evidence), own, prior)
+        likelihood = naive_likelihoods(used, [one.scored_evidence for one in staged])
         forecasts[name, "naive_bayes"] = _normalised(likelihood + np.log(prior))
+    last, by_stage = _split(staged, by_prior)
+    for name, prior in priors.items():
+        forecasts[name, "model"] = by_prior[name][last]
         forecasts[name, "prior"] = np.tile(prior, (len(scored), 1))
     return ValidationReport(
         model={
@@ -530,6 +535,7 @@ def validate(
             "version": model.version,
             "digest": model.digest,
             "scenario": model.scenario,
+            "mix_scenario": mixed.scenario,
         },
         causes=model.causes,
         cases=scored,
@@ -791,7 +797,7 @@ def _cause(model: Model, case: Case, key: str, value: object) -> str:
 
 
 def _split(
-    staged: Sequence[_Staged], posterior: Array
+    staged: Sequence[_Staged], posterior: Mapping[str, Array]
 ) -> tuple[Integers, tuple[StagePosteriors, ...]]:
     """Rows that are scored, and the rows of every stage."""
     scored: list[int] = []
@@ -809,7 +815,11 @@ def _split(
         if label in rows:
             rows[label] = rows.pop(label)
     stages = tuple(
-        StagePosteriors(stage, tuple(n for n, _ in found), posterior[[r for _, r in found]])
+        StagePosteriors(
+            stage,
+            tuple(n for n, _ in found),
+            {prior: rows_of[[r for _, r in found]] for prior, rows_of in posterior.items()},
+        )
         for stage, found in rows.items()
     )
     return np.array(scored, dtype=np.int64), stages
@@ -881,7 +891,8 @@ def text_report(report: ValidationReport, prior: str = "mix") -> str:
     parts = [
         f"{len(report.cases)} patients scored before their decisive stage"
         + (f", {len(report.skipped)} skipped" if report.skipped else "")
-        + f" (scenario {report.model['scenario']}).",
+        + f" (base rates: scenario {report.model['scenario']}; mix: within each cause the ages, "
+        f"conditions and drivers of {report.model['mix_scenario']}).",
         *report.notes,
         *(f"Skipped: {name} ({why})." for name, why in report.skipped),
         f"Intervals: {report.confidence:.0%}, bootstrap over patients, "

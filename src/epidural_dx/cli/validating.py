@@ -23,6 +23,7 @@ def run(cases: str, prior: str, *, as_json: bool, model_options: Mapping[str, An
     from epidural_dx.analysis.validation import PRIORS, text_report, validate
     from epidural_dx.clinical.case import read_cases
     from epidural_dx.clinical.spelling import nearest
+    from epidural_dx.model import MIX_SCENARIO
 
     if prior not in PRIORS:
         raise EvidenceError(
@@ -30,8 +31,11 @@ def run(cases: str, prior: str, *, as_json: bool, model_options: Mapping[str, An
         )
     read = read_cases(Path(cases) if cases != "-" else "-")
     model = open_model(**model_options)
+    # a mix of published patients is about people everywhere, unless a scenario is asked for
+    scenario = model_options["scenario"] or MIX_SCENARIO
+    mix_model = open_model(**{**model_options, "scenario": scenario})
     with waiting(f"Scoring {len(read)} patients"):
-        report = validate(model, read)
+        report = validate(model, read, mix_model=mix_model)
     if as_json:
         print_json(report.to_dict())
         return
