@@ -26,6 +26,8 @@ LOOKS: dict[str, tuple[str, str, str]] = {
 }
 
 
+#: Most points of a line.
+POINTS = 150
 #: Names beside the marks of the last panel.
 SHORT = {
     "information_per_cost": "bits per cost",
@@ -153,6 +155,8 @@ def draw(found: dict[str, list[Course]], out: Path) -> None:
             x = np.sort(np.maximum(amounts, 0.1 if place else 0))
             y = np.arange(1, len(x) + 1) / len(courses)
             end = (12, 20_000, 500)[place]
+            some = np.unique(np.linspace(0, len(x) - 1, POINTS).astype(int))  # a small file
+            x, y = x[some], y[some]
             (handle,) = ax.step(
                 [*x, end], [*y, y[-1]], where="post", color=colour, linestyle=line, linewidth=1.8
             )
