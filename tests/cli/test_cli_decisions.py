@@ -121,6 +121,14 @@ def test_the_plan_is_drawn(command: Command, tmp_path: Path, ending: str) -> Non
     assert sorted(tmp_path.iterdir()) == sorted(files)
 
 
+def test_a_longer_plan_names_what_each_test_adds(command: Command) -> None:
+    """``--steps`` lists tests one after another, with the bits that each adds."""
+    found = document(command("plan", *AT_MRI, "--steps", "3", "--json"))["sequence"]
+    assert 1 <= len(found) <= 3
+    assert sum(row["adds"] for row in found) == pytest.approx(found[-1]["bits"])
+    assert "whatever they show" in shown(command("plan", *AT_MRI, "--steps", "1"))
+
+
 # ----------------------------------------------------------------------------- uncertainty
 
 
@@ -354,6 +362,7 @@ def test_two_models_are_compared(command: Command) -> None:
         (["plan", "--exclude", "mri_contrst"], ["mri_contrst", "mri_contrast"]),
         (["plan", "--hours-since-onset", "-1"], ["hours", "-1"]),
         (["plan", "--max-hours", "-2"], ["max_hours", "-2"]),
+        (["plan", "--steps", "11"], ["steps", "1 to 10", "11"]),
         (["plan", "--plot", "plan.gif"], ["plan.gif", ".svg"]),
         (["next-tests", "--plot", "nowhere/plan.svg"], ["nowhere/plan.svg", "no such folder"]),
         (["next-tests", "--exclude", "mri_contrst"], ["mri_contrst", "mri_contrast"]),

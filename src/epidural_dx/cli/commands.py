@@ -226,6 +226,12 @@ def plan(
         float | None,
         typer.Option("--hours-since-onset", metavar="HOURS", help="Time already lost."),
     ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            "--steps", metavar="N", help="Also the N tests that tell most together, 1 to 10."
+        ),
+    ] = None,
     plot: Annotated[
         Path | None,
         typer.Option("--plot", metavar="FILE", help="Also draw the plan: .png, .svg or .pdf."),
@@ -249,6 +255,7 @@ def plan(
         exclude=tuple(exclude or ()),
         max_hours=max_hours,
         hours_since_onset=hours_since_onset,
+        steps=steps,
         plot=plot,
         as_json=json,
         model_options=_model(networks, priors, scenario, cause_mix),

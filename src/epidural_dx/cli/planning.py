@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from epidural_dx.clinical.evidence import Evidence
     from epidural_dx.decision.plan import Branch, Plan, PlanStep
+    from epidural_dx.decision.sequence import SequenceStep
     from epidural_dx.decision.stopping import Stopping
     from epidural_dx.decision.value import Choice
     from epidural_dx.model import Model
@@ -43,6 +44,7 @@ def run(
     exclude: tuple[str, ...],
     max_hours: float | None,
     hours_since_onset: float | None,
+    steps: int | None,
     plot: Path | None,
     as_json: bool,
     model_options: Mapping[str, Any],
@@ -75,10 +77,18 @@ def run(
         max_hours=max_hours,
         hours_since_onset=hours_since_onset,
     )
+    sequence: tuple[SequenceStep, ...] | None = None
+    if steps is not None:
+        from epidural_dx.decision.sequence import greedy_sequence
+
+        with waiting("Looking for the tests that tell most together"):
+            sequence = greedy_sequence(
+                model, last.evidence, steps, max_hours=max_hours, exclude=exclude
+            )
     if plot is not None:
         draw(plan, plot)
     if as_json:
-        document = planned(answer, plan, stopping)
+        document = planned(answer, plan, stopping, sequence)
         print_json(
             {
                 "model": document.pop("model"),
@@ -94,6 +104,8 @@ def run(
     console.print(stage_line(last))
     console.print()
     print_plan(console, plan, stopping)
+    if sequence is not None:
+        _print_sequence(console, sequence)
     if plot is not None:
         console.print(text(f"{plot}: the plan as a picture"))
     print_warnings(console, answer)
@@ -254,6 +266,33 @@ def _print_considered(console: Console, plan: Plan) -> None:
             text(_signed(two)),
         )
     console.print(indented(table))
+    console.print()
+
+
+def _print_sequence(console: Console, sequence: Sequence[SequenceStep]) -> None:
+    table = make_table(
+        "One after another, whatever they show: bits about the cause and the marrow",
+        "test",
+        "adds",
+        "together",
+        "of all",
+        "hours",
+        "USD",
+        right=(1, 2, 3, 4, 5),
+    )
+    for step in sequence:
+        table.add_row(
+            text(words(step.test)),
+            text(f"{step.adds:.2f}"),
+            text(f"{step.bits:.2f}"),
+            text(percent(step.share)),
+            text(amount(step.hours)),
+            text(amount(step.price_usd)),
+        )
+    if not sequence:
+        console.print(indented(text("No test adds anything.", "dim")))
+    else:
+        console.print(indented(table))
     console.print()
 
 

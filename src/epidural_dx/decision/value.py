@@ -94,7 +94,7 @@ def after_operations(
     return changed, spared
 
 
-def _coarsening(
+def coarsening(
     model: Model, target: tuple[int, ...], wanted: tuple[int, ...]
 ) -> FloatArray | None:
     """Return the 0/1 matrix that adds a target up to some variables that it determines.
@@ -186,7 +186,7 @@ class DecisionProblem:
         self._panels = panels
         self._draws = draws
         self._exact_outcomes = exact_outcomes
-        self._from_target = None if draws is None else _coarsening(model, draws.target, self._open)
+        self._from_target = None if draws is None else coarsening(model, draws.target, self._open)
         self._derived: dict[tuple[int, ...], Outcomes] = {}
         for action in self.utilities.actions:
             if action.as_test is not None and action.as_test not in catalog.tests:

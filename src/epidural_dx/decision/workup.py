@@ -17,7 +17,7 @@ from epidural_dx.decision.elimination import EvidenceTables
 from epidural_dx.decision.gates import Admission, Gatekeeper
 from epidural_dx.decision.panels import EXACT_OUTCOMES, PanelCalculator
 from epidural_dx.decision.utilities import ENDS
-from epidural_dx.decision.value import DecisionProblem
+from epidural_dx.decision.value import DecisionProblem, coarsening
 from epidural_dx.errors import EvidenceError
 from epidural_dx.inference.network import FloatArray
 
@@ -228,15 +228,23 @@ class Workup:
         self, goal: tuple[int, ...], panels: Sequence[Sequence[int]]
     ) -> dict[int, FloatArray]:
         """P(target, finding | evidence) of every open finding, if the engine knows the target."""
-        if goal not in self.model.plan.targets or self.tables.open_variables(goal) != goal:
+        if self.tables.open_variables(goal) != goal:
+            return {}
+        for target in self.model.plan.targets:
+            # a target that determines the goal will do: its joints are added up
+            adds_up = coarsening(self.model, target, goal)
+            if adds_up is not None and self.tables.open_variables(target) == target:
+                break
+        else:
             return {}
         result = self.model.engine.run(
-            self.model.arrays(self.evidence), target=goal, want=("joints",)
+            self.model.arrays(self.evidence), target=target, want=("joints",)
         )
         if not bool(result.possible[0]):
             return {}
         assert result.joints is not None
-        return {v: result.joints[v][0] for p in panels for v in p if v not in goal}
+        findings = {v for p in panels for v in p} - {*goal, *target}
+        return {v: adds_up.T @ result.joints[v][0] for v in findings}
 
     def union(self, tests: Iterable[str]) -> tuple[int, ...]:
         """Return the open findings of several tests, each once."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from epidural_dx.answer import Answer
     from epidural_dx.clinical.evidence import Evidence
     from epidural_dx.decision.plan import Plan
+    from epidural_dx.decision.sequence import SequenceStep
     from epidural_dx.decision.stopping import Stopping
     from epidural_dx.model import Model
 
@@ -171,12 +172,15 @@ def plan(
     exclude: Iterable[str] = (),
     max_hours: float | None = None,
     hours_since_onset: float | None = None,
+    steps: int | None = None,
 ) -> dict[str, Any]:
     """Say what to order now, what then for each likely result, and whether to stop.
 
-    Parameters and errors as :func:`epidural_dx.decision.plan.plan_tests`.
+    Parameters and errors as :func:`epidural_dx.decision.plan.plan_tests`; with ``steps`` also so
+    many tests that tell most together.
     """
     from epidural_dx.decision.plan import plan_tests
+    from epidural_dx.decision.sequence import greedy_sequence
     from epidural_dx.decision.stopping import same_decision_probability
 
     answer = model.diagnose(evidence)
@@ -192,14 +196,23 @@ def plan(
     stopping = same_decision_probability(
         model, evidence, exclude=excluded, hours_since_onset=hours_since_onset
     )
-    return planned(answer, found, stopping)
+    sequence = None
+    if steps is not None:
+        sequence = greedy_sequence(model, evidence, steps, max_hours=max_hours, exclude=excluded)
+    return planned(answer, found, stopping, sequence)
 
 
-def planned(answer: Answer, found: Plan, stopping: Stopping) -> dict[str, Any]:
-    """Write a plan and its stop rule as a document."""
+def planned(
+    answer: Answer,
+    found: Plan,
+    stopping: Stopping,
+    sequence: Sequence[SequenceStep] | None = None,
+) -> dict[str, Any]:
+    """Write a plan, its stop rule and the tests that tell most together as a document."""
     return {
         "model": identity(answer.model),
         **found.as_dict(),
         "stopping": stopping.as_dict(),
+        "sequence": None if sequence is None else [step.as_dict() for step in sequence],
         "warnings": [warning.as_dict() for warning in answer.warnings],
     }

@@ -116,6 +116,9 @@ class PlanQuestion(PatientQuestion):
     exclude: list[Name] = Field(default=[], max_length=100, description="Tests to do without.")
     max_hours: Hours | None = Field(default=None, description="Leave out tests that take longer.")
     hours_since_onset: Hours | None = Field(default=None, description="Time already lost.")
+    steps: int | None = Field(
+        default=None, ge=1, le=10, description="Also so many tests that tell most together."
+    )
 
 
 class ExplainQuestion(PatientQuestion):

@@ -197,6 +197,7 @@ class PlanDocument(Document):
     plan: PlanStep | None
     considered: list[dict[str, Any]]
     stopping: Stopping
+    sequence: list[dict[str, Any]] | None
     warnings: list[Caution]
 
 

@@ -148,6 +148,7 @@ def make_router(service: Service) -> APIRouter:
                 exclude=question.exclude,
                 max_hours=question.max_hours,
                 hours_since_onset=question.hours_since_onset,
+                steps=question.steps,
             )
 
         return await answered(service, request, question, work)
