@@ -26,6 +26,19 @@ LOOKS: dict[str, tuple[str, str, str]] = {
 }
 
 
+#: Most points of a line.
+POINTS = 150
+#: Names beside the marks of the last panel.
+SHORT = {
+    "information_per_cost": "bits per cost",
+    "value": "value",
+    "two_step_information": "bits, two steps",
+    "two_step_value": "value, two steps",
+    "guideline": "guideline",
+    "random": "random",
+}
+
+
 def read(path: Path) -> tuple[dict[str, Any], dict[str, list[Course]]]:
     """Read the stamp of the study and the courses of every order, in the order of patients."""
     lines = path.read_text(encoding="utf-8").splitlines()
@@ -142,6 +155,8 @@ def draw(found: dict[str, list[Course]], out: Path) -> None:
             x = np.sort(np.maximum(amounts, 0.1 if place else 0))
             y = np.arange(1, len(x) + 1) / len(courses)
             end = (12, 20_000, 500)[place]
+            some = np.unique(np.linspace(0, len(x) - 1, POINTS).astype(int))  # a small file
+            x, y = x[some], y[some]
             (handle,) = ax.step(
                 [*x, end], [*y, y[-1]], where="post", color=colour, linestyle=line, linewidth=1.8
             )
@@ -180,12 +195,12 @@ def _draw_utility(ax: Any, found: dict[str, list[Course]]) -> None:
     for order, courses in found.items():
         if order != "information":
             rows.append(
-                (order, ORDERS[order], np.array([c.utility - base[c.patient] for c in courses]))
+                (order, SHORT[order], np.array([c.utility - base[c.patient] for c in courses]))
             )
         if order.endswith("value"):
             ends = [c.stop_rule["utility"] if c.stop_rule else c.utility for c in courses]
             values = [u - base[c.patient] for u, c in zip(ends, courses, strict=True)]
-            rows.append((order, "… with its stop rule", np.array(values)))
+            rows.append((order, "… stop rule", np.array(values)))
     for i, (order, _, values) in enumerate(rows):
         colour, _, mark = LOOKS[order]
         ax.errorbar(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from parameter_cases import asked, rebuilt_whole, sentinel, varied
+from parameter_cases import CASES, asked, rebuilt_whole, sentinel, varied
 from scipy import special
 
 from epidural_dx.analysis.attribution import attribute
@@ -20,6 +20,7 @@ from epidural_dx.analysis.sensitivity import (
     two_way,
 )
 from epidural_dx.analysis.uncertainty import panel_results
+from epidural_dx.clinical.case import read_case
 from epidural_dx.errors import EvidenceError, ModelError
 from epidural_dx.model import Model
 
@@ -131,35 +132,52 @@ def test_information_has_its_derivative(model: Model, functions: OneWay, outcome
         assert slope[i] * h == pytest.approx((after - before) / 2, rel=1e-5, abs=1e-10)
 
 
-def test_admissible_deviation_ends_at_a_tie(functions: OneWay) -> None:
+@pytest.fixture(scope="module")
+def doubtful(model: Model) -> OneWay:
+    """Give the functions of a patient with several causes in the running."""
+    return one_way(model, read_case(CASES / "multifocal_mds.yaml").evidence().raw)
+
+
+def test_admissible_deviation_ends_at_a_tie(doubtful: OneWay) -> None:
     """At the admissible deviation two causes lead together, and a little further another one."""
-    deviation = functions.admissible_deviation()
+    deviation = doubtful.admissible_deviation()
     found = 0
-    for i, p in enumerate(functions.parameters):
+    for i, p in enumerate(doubtful.parameters):
         for side, sign in ((0, -1), (1, 1)):
             step = deviation[i, side]
             x = p.value + sign * step * np.array([0.99, 1.0, 1.01])
             if not np.isfinite(step) or x.min() <= p.bounds[0] or x.max() >= p.bounds[1]:
                 continue
-            before, tie, after = np.sort(functions.curve(p.name, x), axis=1)[:, -2:]
-            leaders = functions.curve(p.name, x).argmax(axis=1)
+            before, tie, after = np.sort(doubtful.curve(p.name, x), axis=1)[:, -2:]
+            leaders = doubtful.curve(p.name, x).argmax(axis=1)
             assert tie[0] == pytest.approx(tie[1], abs=1e-9)
-            assert leaders[0] == functions.state()
-            assert leaders[2] != functions.state()
+            assert leaders[0] == doubtful.state()
+            assert leaders[2] != doubtful.state()
             found += 1
         if found >= 6:
             break
     assert found
 
 
-def test_overturning_values_are_ties(functions: OneWay) -> None:
-    """The searched overturning value of a fitted parameter is where the lead changes."""
-    name = "epidural_position=lateral | lesion_subtype=leukemia"
-    below, above = functions.overturning(name)
-    assert np.isnan(below)
-    before, after = functions.curve(name, [above * (1 - 1e-5), above * (1 + 1e-5)])
-    assert before.argmax() == functions.state()
-    assert after.argmax() != functions.state()
+def test_overturning_values_are_ties(doubtful: OneWay) -> None:
+    """The searched overturning value of a rebuilt parameter is where the lead changes."""
+    reach = np.abs(doubtful.derivative).max(axis=1) * (
+        doubtful.response.high - doubtful.response.low
+    )
+    rebuilt = np.flatnonzero(~doubtful.response.linear)
+    found = 0
+    for i in rebuilt[np.argsort(-reach[rebuilt])][:8]:
+        p = doubtful.parameters[i]
+        for x, sign in zip(doubtful.overturning(p.name), (-1, 1), strict=True):
+            if np.isfinite(x):
+                step = sign * 1e-5 * abs(x - p.value)
+                before, after = doubtful.curve(p.name, [x - step, x + step])
+                assert before.argmax() == doubtful.state()
+                assert after.argmax() != doubtful.state()
+                found += 1
+        if found >= 2:
+            break
+    assert found
 
 
 def test_vertex_is_where_the_slope_is_one(functions: OneWay) -> None:

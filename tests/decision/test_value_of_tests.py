@@ -11,13 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import epidural_dx as edx
+from epidural_dx.analysis.simulation import draw_patients
 from epidural_dx.decision.catalog import read_catalog
 from epidural_dx.decision.ranking import rank_tests
 from epidural_dx.decision.utilities import ENDS, Utilities, read_utilities
 from epidural_dx.decision.value import DECISION_VARIABLES
 from epidural_dx.decision.workup import Workup, check_decision_files
+from epidural_dx.inference.information import entropy
 from epidural_dx.literature.base import LiteratureBase
 
 EVIDENCES: dict[str, dict[str, Any]] = {
@@ -128,6 +132,34 @@ def test_sample_information_is_between_nothing_and_everything(model: edx.Model, 
         assert 0 <= worth <= ceiling + slack, test
         net = workup.problem.net_value(panel, workup.catalog.tests[test], workup.gates.judge(test))
         assert net is not None and net <= worth + 1e-9, test
+
+
+@settings(max_examples=8)
+@given(seed=st.integers(0, 10_000))
+def test_laws_hold_in_drawn_patients(model: edx.Model, seed: int) -> None:
+    """Whatever is known of a patient: 0 <= EVSI <= EVPI, parts <= whole, information <= entropy."""
+    rng = np.random.default_rng(seed)
+    drawn = draw_patients(model, 1, seed)
+    findings = sorted({f for fs in model.tests.values() for f in fs})
+    known = rng.choice(findings, size=int(rng.integers(0, 12)), replace=False)
+    evidence = {f: model.variables[f].states[int(drawn[f][0])] for f in known}
+    pair = ("inflammatory_markers", "bone_marrow_biopsy")
+    goal = ("lesion_cause", "marrow_infiltration")
+    workup = Workup(model, evidence, goal, together=[pair])
+    problem, calculator = workup.problem, workup.calculator
+    ceiling = problem.perfect_information
+    for test in (*SMALL_PANELS, "blood_culture", "calcium", "tb_igra"):
+        if test in workup.positions:
+            panel = workup.positions[test]
+            assert 0 <= problem.sample_information(panel) <= ceiling + 1e-9
+            assert calculator.outcomes(panel).information <= entropy(calculator.prior) + 1e-9
+    both = workup.union(pair)
+    for test in pair:
+        if test in workup.positions:
+            part = workup.positions[test]
+            whole = calculator.outcomes(both).information
+            assert whole >= calculator.outcomes(part).information - 1e-9
+            assert problem.sample_information(both) >= problem.sample_information(part) - 1e-9
 
 
 @pytest.mark.parametrize("name", EVIDENCES)

@@ -53,6 +53,18 @@ Mix = Annotated[
         "--cause-mix", metavar="FILE", help="YAML: the share of each cause before any finding."
     ),
 ]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option("--exclude", metavar="TEST", help="Do without this test. Repeatable."),
+]
+MaxHours = Annotated[
+    float | None,
+    typer.Option("--max-hours", metavar="HOURS", help="Only results that come this soon."),
+]
+HoursSinceOnset = Annotated[
+    float | None,
+    typer.Option("--hours-since-onset", metavar="HOURS", help="Time already lost."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Networks = Annotated[
     Path | None, typer.Option("--networks", metavar="FOLDER", help="Your own networks/.")
@@ -161,18 +173,9 @@ def next_tests(
             help="information, information-per-cost, information-per-hour or value.",
         ),
     ] = "information",
-    exclude: Annotated[
-        list[str] | None,
-        typer.Option("--exclude", metavar="TEST", help="Do without this test. Repeatable."),
-    ] = None,
-    max_hours: Annotated[
-        float | None,
-        typer.Option("--max-hours", metavar="HOURS", help="Only results that come this soon."),
-    ] = None,
-    hours_since_onset: Annotated[
-        float | None,
-        typer.Option("--hours-since-onset", metavar="HOURS", help="Time already lost."),
-    ] = None,
+    exclude: Exclude = None,
+    max_hours: MaxHours = None,
+    hours_since_onset: HoursSinceOnset = None,
     plan: Annotated[
         bool,
         typer.Option("--plan", help="Also what then for each likely result, and when to stop."),
@@ -214,18 +217,9 @@ def plan(
     by: Annotated[
         str, typer.Option("--by", metavar="AIM", help="Maximise value or information.")
     ] = "value",
-    exclude: Annotated[
-        list[str] | None,
-        typer.Option("--exclude", metavar="TEST", help="Do without this test. Repeatable."),
-    ] = None,
-    max_hours: Annotated[
-        float | None,
-        typer.Option("--max-hours", metavar="HOURS", help="Only results that come this soon."),
-    ] = None,
-    hours_since_onset: Annotated[
-        float | None,
-        typer.Option("--hours-since-onset", metavar="HOURS", help="Time already lost."),
-    ] = None,
+    exclude: Exclude = None,
+    max_hours: MaxHours = None,
+    hours_since_onset: HoursSinceOnset = None,
     steps: Annotated[
         int | None,
         typer.Option(

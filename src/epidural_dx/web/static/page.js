@@ -278,15 +278,23 @@ class Page {
         button("Drop it", () => session.dropHypothetical("drop what if"))));
   }
 
+  /** What a supposition does to the leading cause, and to what the marrow holds. */
   #moved(answer, known) {
     const [lead] = answer.causes;
     const was = known.causes.find((one) => one.cause === lead.cause).probability;
     const ahead = known.causes[0].cause;
-    return h("p.what-if-change", {}, `${words.cause(lead.cause)} `,
-      h("span.dim", {}, percent(was)),
+    const line = (name, before, now, rest = null) => h("p.what-if-change", {}, `${name} `,
+      h("span.dim", {}, percent(before)),
       h("span", { "aria-hidden": "true" }, " → "), h("span.for-readers", {}, " to "),
-      h("strong", {}, percent(lead.probability)),
-      ahead === lead.cause ? null : `, ahead of ${words.inSentence(words.cause(ahead))}`);
+      h("strong", {}, percent(now)), rest);
+    const marrow = answer.conditions.marrow_infiltration;
+    const [held] = Object.keys(marrow).sort((a, b) => marrow[b] - marrow[a]);
+    const heldBefore = known.conditions.marrow_infiltration[held];
+    return [
+      line(words.cause(lead.cause), was, lead.probability,
+        ahead === lead.cause ? null : `, ahead of ${words.inSentence(words.cause(ahead))}`),
+      change(marrow[held], heldBefore) ? line(words.inMarrow(held), heldBefore, marrow[held]) : null,
+    ];
   }
 
   // -------------------------------------------------------------- what cannot be read

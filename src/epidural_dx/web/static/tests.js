@@ -174,10 +174,8 @@ export class Tests {
 }
 
 /** What leads after a result: a cause, or what the marrow holds. */
-function leader(result) {
-  if (result.about !== "marrow_infiltration") return words.cause(result.leader);
-  return result.leader === "none" ? "no tumour in the marrow" : `${words.plain(result.leader)} in the marrow`;
-}
+const leader = (result) =>
+  (result.about === "marrow_infiltration" ? words.inMarrow(result.leader) : words.cause(result.leader));
 
 /**
  * The reason of a test: why it is put off, and what it tells.

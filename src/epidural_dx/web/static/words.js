@@ -154,6 +154,9 @@ export function drivenBy({ name, cause: of }) {
   return DRIVERS[own] ?? plain(own);
 }
 
+/** What the marrow holds. */
+export const inMarrow = (name) => (name === "none" ? "No tumour in the marrow" : `${capital(state(name))} in the marrow`);
+
 /** A label inside a sentence: its first letter small, unless it is an abbreviation. */
 export const inSentence = (label) => (/^[A-Z][a-z]/.test(label) ? label.charAt(0).toLowerCase() + label.slice(1) : label);
 
