@@ -195,6 +195,22 @@ def test_draws_that_tell_more_states_apart_are_answered_exactly(
             )
 
 
+@both
+def test_a_table_with_one_draw_is_the_same_in_every_draw(backend: str) -> None:
+    """Tables with a draws axis of length 1 stand beside tables with many draws."""
+    rng = np.random.default_rng(4)
+    network = grouped_network(rng, relay=False)
+    engine = Engine(compile_network(network, 0, 1, tries=3), backend)
+    one = [factor.table[None] for factor in network.factors]
+    expected = engine.run({5: 1}, target=1)
+    for draws in (1, 10):
+        tables = [np.repeat(one[0], draws, axis=0), *one[1:]]
+        together = engine.run({5: 1}, target=1, bank=engine.bank(tables))
+        np.testing.assert_allclose(
+            together.joints.stack[0], np.repeat(expected.joints.stack, draws, axis=0), atol=1e-12
+        )
+
+
 def test_classes_are_found_by_equal_and_proportional_slices() -> None:
     """Conditional tables share equal slices, potentials proportional ones, zeros included."""
     root = Factor((0,), np.full(4, 0.25), 0)

@@ -119,6 +119,11 @@ def build_bank(plan: Plan, tables: Sequence[FloatArray]) -> Bank:
     if len(counts) > 2:
         raise ValueError(f"different numbers of draws: {sorted(counts)}")
     draws = max(counts)
+    # One draw is the same in every draw.
+    tables = [
+        table[0] if table.shape == (1, *factor.table.shape) else table
+        for factor, table in zip(factors, tables, strict=True)
+    ]
     for relay in (relay for program in plan.programs for relay in program.relays):
         for number in relay.factors:
             if np.any(tables[number][..., factors[number].table == 0]):
@@ -133,8 +138,8 @@ def build_bank(plan: Plan, tables: Sequence[FloatArray]) -> Bank:
     kinds: dict[int, IntArray] = {}
     for number, (factor, table) in enumerate(zip(factors, tables, strict=True)):
         shape = factor.table.shape
-        if table.shape == shape or table.shape[0] == 1:
-            fixed.append(table.reshape(shape))
+        if table.shape == shape:
+            fixed.append(table)
             numbers.append(np.zeros(shape))
             continue
         fixed.append(np.zeros(shape))
