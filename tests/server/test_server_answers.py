@@ -58,8 +58,9 @@ QUESTIONS = [
     ("uncertainty", ["--draws", "30", "--seed", "4"], "uncertainty", {"draws": 30, "seed": 4}),
     ("uncertainty", ["--draws", "30", "--quasi-random"], "uncertainty",
      {"draws": 30, "quasi_random": True}),
-    ("sensitivity", ["--by", "group", "--total", "--draws", "100", "--top", "3"], "sensitivity",
-     {"by": "group", "total": True, "draws": 100, "top": 3}),
+    pytest.param(
+        "sensitivity", ["--by", "group", "--total", "--draws", "100", "--top", "3"], "sensitivity",
+        {"by": "group", "total": True, "draws": 100, "top": 3}, marks=pytest.mark.slow),
     ("sensitivity", ["--parameter", "rate hematoma_dic"], "sensitivity",
      {"parameter": "rate hematoma_dic"}),
 ]  # fmt: skip
