@@ -540,6 +540,24 @@ def test_a_bank_answers_as_every_draw_alone(backend: str, seed: int, draws: int)
                 )
 
 
+@both
+def test_columns_that_part_in_a_late_draw_stay_apart(backend: str) -> None:
+    """Columns that are the same in the first draws only keep their own values."""
+    rng = np.random.default_rng(6)
+    table = rng.dirichlet(np.ones(2), size=5)
+    network = Network(
+        (5, 2),
+        (Factor((0,), np.full(5, 0.2), 0), Factor((0, 1), table[[1, 0, 1, 0, 2]], 1)),
+    )
+    draws = np.repeat(network.factors[1].table[None], 9, axis=0)
+    draws[6] = rng.dirichlet(np.ones(2), size=5)
+    engine = Engine(compile_network(network, 0), backend)
+    bank = engine.bank([network.factors[0].table, draws])
+    got = engine.run({1: 0}, bank=bank).posterior[0]
+    expected = draws[:, :, 0] / draws[:, :, 0].sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(got, expected, atol=1e-12)
+
+
 def test_a_bank_keeps_repeated_columns_once() -> None:
     """Memory follows the distinct columns, not the cells of the tables."""
     rng = np.random.default_rng(0)

@@ -146,7 +146,8 @@ def build_bank(plan: Plan, tables: Sequence[FloatArray]) -> Bank:
         width = shape[-1] if shape else 1
         columns = table.reshape(draws, -1, width)
         firsts, place = _distinct(columns)
-        first = kept.add(columns if len(firsts) == columns.shape[1] else columns[:, firsts])
+        every = np.array_equal(firsts, np.arange(columns.shape[1]))
+        first = kept.add(columns if every else columns[:, firsts])
         ids = first + place[:, None] * width + np.arange(width)
         numbers.append(ids.reshape(shape).astype(np.float64))
         kinds[number] = place.reshape(shape[:-1])
