@@ -308,7 +308,7 @@ def print_tests(
         right=tuple(range(1, 1 + len(headings))),
     )
     for row in tests:
-        allowed = row["allowed"] is True
+        allowed = row["when"] == "now"
         note = text(separation(row)) if allowed else text(str(row["reason"]), "yellow")
         bits = f"{row['information_bits']:.3f}"
         if row["standard_error"] >= 0.0005:

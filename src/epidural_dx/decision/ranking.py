@@ -500,6 +500,8 @@ def _separation(
 def _reason(workup: Workup, test: str, admission: Admission, told: _Told) -> str:
     """One or two sentences from the numbers."""
     parts = []
+    if _when(workup, test, admission) == "operation":
+        parts.append("an operation, which is treatment and gives tissue besides")
     if admission.allowed is not True:
         verb = "put off" if admission.allowed == UNTIL_CORRECTED else "not now"
         parts.append(f"{verb}: {'; '.join(admission.barriers)}")
