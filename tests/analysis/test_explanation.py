@@ -167,7 +167,7 @@ def test_a_comparison_has_the_ratios_of_the_tables(toy: Any, monkeypatch: Any) -
     level = np.stack([LEVEL, np.array([[0.2, 0.3, 0.5], [0.2, 0.3, 0.5]])])  # two draws
     tables = [factor.table for factor in toy.plan.network.factors]
     bank = toy.engine.bank([level if t.shape == LEVEL.shape else t for t in tables])
-    monkeypatch.setitem(toy._banks, (2, 0), bank)
+    monkeypatch.setitem(toy._banks, (2, 0, False), bank)
     found = compare(toy, FINDINGS, "emh", "cyst", draws=2)
     rows = {row["finding"]: row for row in found["findings"]}
     rash = (FEVER * RASH[:, :, 1]).sum(axis=1)

@@ -61,6 +61,7 @@ def toy_model() -> Model:
         parents={},
         aliases=Aliases(),
         units=None,
+        weakened={},
         scenario="toy",
         digest="0" * 64,
         version="0",
