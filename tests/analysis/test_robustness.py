@@ -111,7 +111,8 @@ def test_variants_of_the_whole_model(model: Model, child_model: Model) -> None:
     row = frame.loc["scenario child"]
     assert row.leader == causes.index[0]
     assert row.probability == pytest.approx(causes.iloc[0], abs=1e-9)
-    assert {"recalled figures dropped", "counted figures only", "naive Bayes"} <= set(frame.index)
+    wanted = {"recalled figures dropped", "published counts only, experts kept", "naive Bayes"}
+    assert wanted <= set(frame.index)
     assert (frame["survives"] == (frame["leader"] == frame["leader"].iloc[0])).any()
     assert ((frame["distance"] >= 0) & (frame["distance"] <= 1)).all()
 

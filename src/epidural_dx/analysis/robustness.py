@@ -160,8 +160,8 @@ def robustness(model: Model, evidence: Evidence | RawEvidence) -> pd.DataFrame:
     -------
     pandas.DataFrame
         Columns as in :func:`leave_sources_out` up to survives. Variants: ``scenario …`` (base
-        rates of the other settings), ``recalled figures dropped``, ``counted figures only``, and
-        ``naive Bayes`` (findings independent given the cause, the same base rates).
+        rates of the other settings), ``recalled figures dropped``, ``published counts only, experts
+        kept``, and ``naive Bayes`` (findings independent given the cause, the same base rates).
 
     Raises
     ------
@@ -185,7 +185,10 @@ def robustness(model: Model, evidence: Evidence | RawEvidence) -> pd.DataFrame:
     def counted(figure: Figure) -> bool:
         return figure.verified == "seen" and figure.n is not None
 
-    for name, keep in (("recalled figures dropped", seen), ("counted figures only", counted)):
+    for name, keep in (
+        ("recalled figures dropped", seen),
+        ("published counts only, experts kept", counted),
+    ):
         names.append(name)
         variants.append(tables.varied(keep=keep))
     at = model.position("lesion_cause")

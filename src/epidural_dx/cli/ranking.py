@@ -79,7 +79,7 @@ def run(
     console.print(text(f"information about {' and '.join(targets)}, by {by}", "dim"))
     console.print()
     telling = [row for row in ranked if row["information_bits"] >= NEGLIGIBLE]
-    print_tests(console, telling, title="Tests", by=by)
+    print_tests(console, telling, title="Tests", by=by, target=targets)
     if by == "value":
         console.print(
             indented(

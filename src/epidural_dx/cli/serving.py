@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
+from epidural_dx.cli.output import waiting
 from epidural_dx.errors import CaseError, ModelError
 
 #: Processes at most.
@@ -41,5 +43,9 @@ def run(*, token_file: Path | None, workers: int, **options: Any) -> None:
             raise CaseError(f"cannot be read ({reason})", where=str(token_file)) from None
     settings = Settings(token=token, **options)
     # Compiled once here, so that a wrong file is one sentence and every worker finds it compiled.
-    load_model(settings.networks, settings.priors, settings.scenario, backend="numpy")
+    with waiting("Compiling the model (once for every change of networks and priors)"):
+        load_model(settings.networks, settings.priors, settings.scenario, backend="numpy")
+    if sys.stderr.isatty():  # elsewhere every line is a log record
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        print(f"The page is at http://{host}:{settings.port}/ (Ctrl+C stops it)", file=sys.stderr)
     serve(settings, workers)

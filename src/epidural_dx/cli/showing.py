@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from epidural_dx.cli.inputs import StageEvidence
 from epidural_dx.cli.output import bar, indented, make_table, percent, print_json, text
+from epidural_dx.model import DEFAULT_TARGET
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -284,10 +285,12 @@ def print_tests(
     left_out: int = 0,
     title: str = "Next tests",
     by: str = "information",
+    target: Sequence[str] = DEFAULT_TARGET,
 ) -> None:
     """Print ranked tests: what they tell, what they cost, whether they are allowed.
 
-    Where they are ranked by something else than information, that has a column of its own.
+    Where they are ranked by something else than information, that has a column of its own. What a
+    test tells apart is shown for the causes or for the marrow, whichever the target holds.
     """
     if not tests:
         console.print(indented(text("No test would add anything.", "dim")))
@@ -309,12 +312,12 @@ def print_tests(
     )
     for row in tests:
         allowed = row["when"] == "now"
-        note = text(separation(row)) if allowed else text(str(row["reason"]), "yellow")
+        note = text(separation(row, target)) if allowed else text(str(row["reason"]), "yellow")
         bits = f"{row['information_bits']:.3f}"
         if row["standard_error"] >= 0.0005:
             bits += f" ±{row['standard_error']:.3f}"
         table.add_row(
-            text(str(row["test"]), "" if allowed else "yellow"),
+            text(_test_name(row), "" if allowed else "yellow"),
             *([text(_rank_figure(row, by))] if extra else []),
             text(bits),
             text(amount(row["turnaround_hours"])),
@@ -323,9 +326,14 @@ def print_tests(
         )
     table.columns[0].no_wrap = True
     console.print(indented(table))
-    if left_out > 0:
-        console.print(indented(text(f"{left_out} more: epidural-dx next-tests", "dim")))
+    about = " and ".join(name.replace("_", " ") for name in target)
+    more = f"; {left_out} more: epidural-dx next-tests" if left_out > 0 else ""
+    console.print(indented(text(f"bits: about {about}{more}", "dim")))
     console.print()
+
+
+def _test_name(row: Mapping[str, Any]) -> str:
+    return f"{row['test']} (look again)" if row["images_at_hand"] else str(row["test"])
 
 
 def _rank_figure(row: Mapping[str, Any], by: str) -> str:
@@ -334,11 +342,14 @@ def _rank_figure(row: Mapping[str, Any], by: str) -> str:
     return "–" if row["value"] is None else f"{row['value']:+.4f}"
 
 
-def separation(row: Mapping[str, Any]) -> str:
+def separation(row: Mapping[str, Any], target: Sequence[str] = DEFAULT_TARGET) -> str:
     """Return the causes that a test tells apart best (or what the marrow holds), with bits."""
-    told = [(pair["causes"], pair["bits"]) for pair in row["separates"]]
-    if row["marrow_bits"] > row["cause_bits"]:
-        told = [(f"marrow {pair['states']}", pair["bits"]) for pair in row["separates_marrow"]]
+    causes = [(pair["causes"], pair["bits"]) for pair in row["separates"]]
+    marrow = [(f"marrow {pair['states']}", pair["bits"]) for pair in row["separates_marrow"]]
+    if {"etiology", "lesion_cause"}.isdisjoint(target):
+        told = marrow if "marrow_infiltration" in target else []
+    else:
+        told = marrow if row["marrow_bits"] > row["cause_bits"] else causes
     pairs = [f"{names} {bits:.2f}" for names, bits in told if bits >= SMALL_SEPARATION][:2]
     return ", ".join(pairs) or "–"
 

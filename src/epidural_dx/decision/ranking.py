@@ -175,6 +175,8 @@ class RankedTest:
         Probability that the result changes the leading cause.
     expected_lead : float
         Probability that the leading cause will have on average once the result is there.
+    images_at_hand : bool
+        Done already: its images are looked at again, which costs minutes.
     first : tuple of str
         Tests to be done before.
     results : tuple of Result
@@ -204,6 +206,7 @@ class RankedTest:
     marrow_bits: float
     changes_lead: float
     expected_lead: float
+    images_at_hand: bool = False
     first: tuple[str, ...] = ()
     results: tuple[Result, ...] = ()
 
@@ -251,6 +254,7 @@ class RankedTest:
         return {
             **self.as_row(),
             "findings": list(self.findings),
+            "images_at_hand": self.images_at_hand,
             "cost_equivalent_usd": self.cost_equivalent_usd,
             "serious_harm": self.serious_harm,
             "separates": [{"causes": pair, "bits": bits} for pair, bits in self.separates],
@@ -384,6 +388,7 @@ def _ranked(workup: Workup, test: str, admission: Admission) -> RankedTest:
         marrow_bits=marrow.bits,
         changes_lead=causes.change,
         expected_lead=causes.lead,
+        images_at_hand=workup.gates.at_hand(test),
         first=admission.first,
         results=_results(workup, panel, told.about),
     )

@@ -118,6 +118,7 @@ class NextTest(Document):
     marrow_bits: float
     changes_lead: Probability
     expected_lead: Probability
+    images_at_hand: bool = Field(description="Done already: its images are looked at again.")
     first: list[str] = Field(description="Tests to be done before.")
     results: list[TestResult]
     explanation: str
