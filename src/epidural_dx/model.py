@@ -613,6 +613,9 @@ class Model:
         if not hasattr(frame, "iterrows"):
             kind = type(frame).__name__
             raise EvidenceError(f"a batch is a pandas DataFrame, one row per patient, not a {kind}")
+        twice = frame.columns[frame.columns.duplicated()]
+        if len(twice):
+            raise EvidenceError("the column stands twice", variable=str(twice[0]))
         rows = []
         for index, row in frame.iterrows():
             findings = {
@@ -827,9 +830,10 @@ def load_model(
     if scenario is None:
         scenario = MIX_SCENARIO if mix else DEFAULT_SCENARIO
     try:
-        key = store.digest(network_folder, prior_folder, scenario, json.dumps(mix, sort_keys=True))
+        mix_text = json.dumps(mix, sort_keys=True)
     except (TypeError, ValueError):
         raise ModelError(f"the cause mix must map causes to numbers, got {cause_mix!r}") from None
+    key = store.digest(network_folder, prior_folder, scenario, mix_text)
     stored = store.storage_key(key)
     compiled = store.read_stored(stored)
     if not isinstance(compiled, CompiledModel):

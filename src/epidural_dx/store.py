@@ -67,11 +67,19 @@ def digest(networks: Path, priors: Path, *extra: str) -> str:
     -------
     str
         64 hexadecimal digits.
+
+    Raises
+    ------
+    ModelError
+        A folder that holds no networks or no priors.
     """
     sha = hashlib.sha256(f"{__version__}/{FORMAT}".encode())
     for text in extra:
         sha.update(b"\0" + text.encode())
-    for folder in (networks, priors):
+    for folder, file in ((networks, "tests.yaml"), (priors, "sources.csv")):
+        # before all is read: it might be any folder
+        if not (folder / file).is_file():
+            raise ModelError(f"the folder has no {file}", file=str(folder))
         for path in sorted(folder.rglob("*")):
             if path.suffix in (".yaml", ".csv"):
                 sha.update(b"\0" + path.relative_to(folder).as_posix().encode() + b"\0")

@@ -253,3 +253,10 @@ def test_nothing_possible_is_written_as_certain(value: Any, expected: str) -> No
     assert ratio(20.4) == "20"
     assert ratio(1234.5) == "1,200"
     assert ratio(3e9) == "over a million"
+
+
+def test_a_cause_that_the_findings_exclude_can_be_asked_about(model: edx.Model) -> None:
+    """An excluded cause gets a letter too: its likelihood ratio is 0 or infinite, not an error."""
+    found = consult(model, {"lesion_cause": "cyst"}, cause="emh", orders=10)
+    assert dict(letter(found))["Impression"]
+    json.dumps(found.as_dict(), allow_nan=True)

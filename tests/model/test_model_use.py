@@ -443,3 +443,26 @@ def test_a_corrupt_cache_is_rebuilt(
     assert again.diagnose({}).marginals["etiology"] == pytest.approx(
         model.diagnose({}).marginals["etiology"], abs=1e-12
     )
+
+
+def test_a_folder_that_holds_no_networks_is_refused_at_once(tmp_path: Path) -> None:
+    """Any other folder, however large, is one sentence before anything in it is read."""
+    (tmp_path / "notes.yaml").write_text("a: 1", encoding="utf-8")
+    with pytest.raises(ModelError, match=r"the folder has no tests\.yaml"):
+        edx.load_model(networks=tmp_path)
+    with pytest.raises(ModelError, match=r"the folder has no sources\.csv"):
+        edx.load_model(priors=tmp_path)
+
+
+def test_a_column_that_stands_twice_is_refused(model: edx.Model) -> None:
+    """Two columns of one name may contradict each other: neither is dropped in silence."""
+    frame = pd.DataFrame([["male", "female"]], columns=["sex", "sex"])
+    with pytest.raises(EvidenceError, match="sex: the column stands twice"):
+        model.diagnose_batch(frame)
+
+
+def test_a_target_that_is_known_cannot_be_asked_about(model: edx.Model) -> None:
+    """No test tells more about what is observed; a target that is open in part is ranked."""
+    with pytest.raises(EvidenceError, match="sex: already known"):
+        model.rank_tests({"sex": "male"}, target="sex")
+    assert len(model.rank_tests({"sex": "male"}, target=["sex", "melanoma"])) > 5

@@ -496,6 +496,11 @@ def _conditions(found: Consultation) -> list[tuple[str, str]]:
     return [("What lies behind it", " ".join(told))] if told else []
 
 
+def _log(ratio: float) -> float:
+    """Return the logarithm of a likelihood ratio; a finding may exclude one of two causes."""
+    return math.log(ratio) if ratio > 0 else -math.inf
+
+
 def _comparison(found: Consultation, cite: _Citations) -> str:
     both = found.comparison
     model, evidence = found.model, found.evidence
@@ -510,7 +515,7 @@ def _comparison(found: Consultation, cite: _Citations) -> str:
             row
             for row in both["findings"]
             if sign * row["decibans"] >= SMALL
-            and sign * math.log(row["likelihood_ratio"]) > TELLING_RATIO
+            and sign * _log(row["likelihood_ratio"]) > TELLING_RATIO
         ][:3]
         told = [
             f"{finding_words(model, evidence, row['finding'])}, likelihood ratio "

@@ -515,7 +515,8 @@ def _ratio_draws(
     tiny = np.finfo(float).tiny
     # P(finding | a) / P(finding | b) is the change of the odds of a over b
     ratio = np.maximum(after[..., first], tiny) / np.maximum(after[..., second], tiny)
-    return np.asarray((ratio * before[..., second] / before[..., first]).T)
+    with np.errstate(over="ignore"):  # infinite where the finding excludes the second cause
+        return np.asarray((ratio * before[..., second] / before[..., first]).T)
 
 
 # ------------------------------------------------------------------ conflict

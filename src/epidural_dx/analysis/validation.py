@@ -738,7 +738,8 @@ def naive_likelihoods(model: Model, evidence: Sequence[Evidence]) -> Array:
     total = np.zeros((len(evidence), len(model.causes)))
     for i, one in enumerate(evidence):
         for name, weights in one.likelihoods.items():
-            total[i] += np.log(marginals[name] @ np.asarray(weights, dtype=float))
+            with np.errstate(divide="ignore"):  # a finding may exclude a cause
+                total[i] += np.log(marginals[name] @ np.asarray(weights, dtype=float))
     return total
 
 

@@ -238,7 +238,8 @@ def plan_tests(
     if workup.problem.utilities is None:
         raise EvidenceError("the network has no decision variables to plan for")
     if not workup.panels:
-        raise EvidenceError("there is nothing left to plan: every finding of every test is known")
+        why = "of every test that is not excluded" if exclude else "of every test"
+        raise EvidenceError(f"there is nothing left to plan: every finding {why} is known")
     return _Planner(workup, by, max_hours).plan()
 
 

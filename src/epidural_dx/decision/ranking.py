@@ -313,7 +313,8 @@ def rank_tests(
         Bad evidence, an unknown target, order or test, a negative time.
     """
     if by not in ORDERS:
-        raise EvidenceError(f"unknown order {by!r}", allowed=ORDERS, nearest=nearest(by, ORDERS))
+        close = nearest(str(by), ORDERS)
+        raise EvidenceError(f"unknown order {by!r}", allowed=ORDERS, nearest=close)
     require_hours("max_hours", max_hours)
     workup = Workup(
         model,

@@ -203,6 +203,9 @@ class Workup:
         )
         self.positions = {t: tuple(model.position(f) for f in fs) for t, fs in self.panels.items()}
         panels = [*self.positions.values(), *(self.union(tests) for tests in together)]
+        if not self.tables.open_variables(goal):
+            known = " and ".join(list(model.variables)[v] for v in goal)
+            raise EvidenceError(f"{known}: already known, so no test can tell more about it")
         self.calculator = PanelCalculator(
             self.tables,
             self.tables.open_variables(goal),
