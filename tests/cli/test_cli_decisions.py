@@ -85,7 +85,8 @@ def test_tests_by_value_show_their_gain(command: Command) -> None:
     gains = [row["value"] for row in rows if row["when"] == "now"]
     assert gains == sorted(gains, reverse=True)
     text = shown(command("next-tests", *AT_MRI, "--by", "value"))
-    assert f"{rows[0]['test']} {gains[0]:+.4f}" in text
+    name = f"{rows[0]['test']} (look again)" if rows[0]["images_at_hand"] else rows[0]["test"]
+    assert f"{name} {gains[0]:+.4f}" in text
 
 
 def test_orders_and_limits_of_next_tests(command: Command) -> None:

@@ -111,7 +111,7 @@ def test_platelets_per_microlitre_are_a_thousandfold(model, count, time):
     assert entries[0].value == entries[1].value and entries[0].states == entries[1].states
 
 
-@given(value=st.floats(0.05, 100))
+@given(value=st.floats(0.05, 49))  # twice that is still plausible
 @settings(max_examples=40)
 def test_a_dimer_unit_counts_double_in_feu(model, value):
     """The LOINC code says the basis of a D-dimer: x DDU are 2x FEU."""
