@@ -213,7 +213,8 @@ class Model:
         built = store.read_stored(stored)
         if not isinstance(built, Built):
             built = _build(self._networks, self._priors, self.scenario, self._cause_mix)[0]
-            store.write_stored(stored, built)
+            if self.store_compiled:
+                store.write_stored(stored, built)
         return built
 
     def bank(self, draws: int = 200, seed: int = 0, *, quasi_random: bool = False) -> Bank:

@@ -466,3 +466,14 @@ def test_a_target_that_is_known_cannot_be_asked_about(model: edx.Model) -> None:
     with pytest.raises(EvidenceError, match="sex: already known"):
         model.rank_tests({"sex": "male"}, target="sex")
     assert len(model.rank_tests({"sex": "male"}, target=["sex", "melanoma"])) > 5
+
+
+def test_a_model_that_is_not_to_be_stored_leaves_nothing_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither its tables nor its draws are written: a server must not fill the disk."""
+    model = edx.load_model(cause_mix={"emh": 3, "cyst": 1}, store_compiled=False)
+    monkeypatch.setenv("EPIDURAL_DX_CACHE", str(tmp_path))
+    assert model.built.weights.min() > 0
+    model.bank(2)
+    assert not list(tmp_path.iterdir())
