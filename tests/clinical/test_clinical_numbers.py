@@ -110,6 +110,46 @@ def test_a_lost_superscript_is_not_a_thousand(read):
     refused(read, {"platelets": "350,109/L"})
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("platelets", "24.000 /uL", 24),
+        ("platelets", {"value": "150.000", "unit": "/uL"}, 150),
+        ("platelets", "1.250.000 /uL", 1250),
+        ("ldh", "1.532 U/L", 1532),
+        ("hemoglobin", "7.900 g/dL", 7.9),
+        ("wbc", "12.500 10^9/L", 12.5),
+        ("inr", "1.300", 1.3),
+    ],
+)
+def test_a_dot_before_three_digits_is_what_makes_the_number_plausible(read, name, text, value):
+    """Germans and Spaniards write 12.500 for twelve thousand five hundred."""
+    assert read({name: text}).entries[name].value == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    "text", ["12.500 /uL", ">12.500 /uL", {"value": "12.500", "unit": "/uL", "comparator": ">"}]
+)
+def test_a_dot_that_could_be_either_is_asked_about(read, text):
+    """12.5 and 12,500 leukocytes per µL are both possible and mean opposite things."""
+    error = refused(read, {"wbc": text})
+    assert "decimal point or separate thousands" in error.problem
+    assert any(allowed.endswith("12500 /uL") for allowed in error.allowed)
+
+
+def test_a_lower_limit_above_the_upper_limit_is_refused(read):
+    """Exchanged limits would turn a normal number into an abnormal one."""
+    limits = {"value": 13, "unit": "g/dL", "lower_limit": 16, "upper_limit": 12}
+    assert "16 is not below the upper limit 12" in refused(read, {"hemoglobin": limits}).problem
+
+
+def test_a_bare_bilirubin_says_in_which_unit_it_was_read(read):
+    """17 mg/dL is liver failure, 17 µmol/L is normal; people write just 17."""
+    assert any("no unit given" in note for note in read({"bilirubin": 17}).notes)
+    assert not any("no unit given" in note for note in read({"bilirubin": "17 umol/L"}).notes)
+    assert not any("no unit given" in note for note in read({"crp": 40}).notes)
+
+
 def test_a_unit_of_another_quantity_names_those_that_fit(read):
     """A wrong dimension is an error that lists units of the variable."""
     for name, text in [

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from epidural_dx.network.variable import Interval
 
@@ -13,6 +14,8 @@ __all__ = ["Amount", "amount_of", "parse_amount", "split_remark", "with_comparat
 _NUMBER = (
     # "350 109/L" is 350 with a lost superscript, not 350,109 per litre.
     r"[+-]?(?:\d{1,3}(?:[ ,'\u00a0\u202f](?!10\d/)\d{3})+(?!\d)(?:\.\d+)?"
+    # "1.250.000" can only be a million and a quarter.
+    r"|\d{1,3}(?:\.\d{3}){2,}(?![.\d])"
     r"|\d+(?:[.,]\d+)?|\.\d+)"
     r"(?:[eE][+-]?\d+)?"
 )
@@ -25,6 +28,7 @@ _AMOUNT = re.compile(
     rf"(?:\s*(?:-|–|to|\.\.)\s*(?P<second>{_NUMBER}))?(?P<plus>\+(?!\d))?\s*(?P<unit>.*?)\s*\Z",
     re.IGNORECASE | re.DOTALL,
 )
+_GROUPED_BY_DOT = re.compile(r"[+-]?[1-9]\d{0,2}(?:\.\d{3})+")
 _REMARK = re.compile(r"\(([^()]*)\)")
 
 _LOWER = {">": False, "above": False, "over": False, "more than": False}
@@ -46,11 +50,15 @@ class Amount:
         The unit as written; None if there is none.
     note : str
         How the text was read, if there was a choice.
+    thousands : Interval or None
+        The numbers that are possible if the dots separate thousands, as in German and Spanish
+        (``12.500``); None if they cannot.
     """
 
     interval: Interval
     unit: str | None = None
     note: str = ""
+    thousands: Interval | None = None
 
     @property
     def ends(self) -> tuple[float, ...]:
@@ -112,27 +120,41 @@ def parse_amount(text: str) -> Amount | None:
     match = _AMOUNT.match(text)
     if match is None:
         return None
-    number, note = _number(match["number"])
     unit = match["unit"].strip("_ ") or None
     sign = match["sign"] or ""
-    if match["second"] is not None:
-        second, _ = _number(match["second"])
-        if sign or match["plus"] or second < number or not math.isfinite(second):
-            return None
-        return Amount(Interval(number, second, True, True), unit, note)
     if match["plus"]:
         if sign:
             return None
         sign = ">="
-    amount = amount_of(number, sign)
-    if amount is None or not math.isfinite(number):
+    written = [match["number"]] if match["second"] is None else [match["number"], match["second"]]
+    numbers, notes = zip(*(_number(text) for text in written), strict=True)
+    interval = _between(numbers, sign)
+    if interval is None:
         return None
-    return Amount(amount.interval, unit, note)
+    thousands = None
+    if all(_GROUPED_BY_DOT.fullmatch(text) for text in written):
+        thousands = _between([float(text.replace(".", "")) for text in written], sign)
+    return Amount(interval, unit, notes[0], None if thousands == interval else thousands)
+
+
+def _between(numbers: Sequence[float], sign: str) -> Interval | None:
+    """Return one number with its comparator, or a range, as an interval; None if it is neither."""
+    if not all(math.isfinite(number) for number in numbers):
+        return None
+    if len(numbers) == 1:
+        amount = amount_of(numbers[0], sign)
+        return None if amount is None else amount.interval
+    if sign or numbers[1] < numbers[0]:
+        return None
+    return Interval(numbers[0], numbers[1], True, True)
 
 
 def _number(text: str) -> tuple[float, str]:
     plain = re.sub(r"[ '\u00a0\u202f]", "", text)
     note = ""
+    if plain.count(".") > 1:
+        note = f"the dots in {text} were read as thousands separators"
+        return float(plain.replace(".", "")), note
     if "," in plain:
         grouped = re.match(r"[+-]?[1-9]\d{0,2}(?:,\d{3})+(?!\d)", plain)
         plain, note = (
@@ -161,7 +183,12 @@ def with_comparator(amount: Amount, sign: str) -> Amount | None:
     if amount.interval.low != amount.interval.high:
         return amount if sign.strip().casefold() in _ABOUT else None
     bound = amount_of(amount.interval.low, sign)
-    return None if bound is None else Amount(bound.interval, amount.unit, amount.note)
+    if bound is None:
+        return None
+    thousands = amount_of(amount.thousands.low, sign) if amount.thousands else None
+    return replace(
+        amount, interval=bound.interval, thousands=thousands.interval if thousands else None
+    )
 
 
 def split_remark(unit: str) -> tuple[str, str, str]:

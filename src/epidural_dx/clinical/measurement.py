@@ -28,6 +28,10 @@ __all__ = ["Measured", "Measurement", "UnreadableUnitError", "amount_in", "limit
 # the laboratory's own limit was then another one. Not a probability; it decides what is an error.
 _NEAR_LIMIT = 0.15
 
+#: A bare number may have been meant in a unit 10 to 20 times smaller (17.1 µmol/L are 1 mg/dL):
+#: far enough apart to change the state, too near for one of the readings to be implausible.
+_CONFUSED = (0.05, 0.1)
+
 #: Units that only whole numbers have.
 _WHOLE = ("points", "levels")
 
@@ -226,6 +230,10 @@ class Measurement:
                 f"takes states, not numbers such as {shown(self.value)}",
                 allowed=self.variable.states,
             )
+        if lower is not None and upper is not None and lower >= upper:
+            raise self._error(f"the lower limit {lower:g} is not below the upper limit {upper:g}")
+        if amount.thousands is not None:
+            return self._with_or_without_thousands(amount, alias, lower, upper)
         if alias is not None and alias.less_upper_limit:
             if upper is None:
                 raise self._error(
@@ -269,6 +277,8 @@ class Measurement:
             notes = (*notes, f"{self.spelled}: {text}")
             if conversion.note:
                 notes = (*notes, f"{self.spelled}: {conversion.note}")
+        if amount.unit is None and unit == self.variable.unit:
+            notes = (*notes, *self._otherwise(amount, conversion, states))
         return Measured(states, text, notes, interval, conversion.unit)
 
     def is_near_limit(self, measured: Measured, stated: frozenset[str]) -> bool:
@@ -306,6 +316,67 @@ class Measurement:
         return EvidenceError(
             problem, variable=self.spelled, value=self.value, allowed=allowed, nearest=nearest
         )
+
+    def _with_or_without_thousands(
+        self,
+        amount: Amount,
+        alias: NameAlias | None,
+        lower: float | None,
+        upper: float | None,
+    ) -> Measured:
+        """Read 12.500 as twelve and a half or as twelve thousand five hundred, if one fits."""
+        assert amount.thousands is not None
+        decimal = replace(amount, thousands=None)
+        whole = replace(
+            amount,
+            interval=amount.thousands,
+            thousands=None,
+            note=f"the dot in {shown(self.value)} was read as a thousands separator",
+        )
+        read: list[tuple[Amount, Measured]] = []
+        errors: list[EvidenceError] = []
+        for candidate in (decimal, whole):
+            try:
+                read.append((candidate, self.read(candidate, alias, lower, upper)))
+            except EvidenceError as error:
+                errors.append(error)
+        if not read:
+            raise errors[0]
+        if len({measured.states for _, measured in read}) > 1:
+            unit = f" {amount.unit}" if amount.unit else ""
+            meanings = "; ".join(
+                f"{candidate.text}{unit} means {' or '.join(measured.states)}"
+                for candidate, measured in read
+            )
+            raise self._error(
+                f"the dot in {shown(self.value)} may be a decimal point or separate thousands: "
+                f"{meanings}",
+                allowed=tuple(f"{_plainly(candidate)}{unit}" for candidate, _ in read),
+            )
+        return read[0][1]
+
+    def _otherwise(
+        self, amount: Amount, taken: Conversion, states: tuple[str, ...]
+    ) -> tuple[str, ...]:
+        """Say which unit a bare number was read in, where another common one would matter."""
+        for other in self.units.conversions(self.variable.name) if self.units else ():
+            cuts = _cuts(self.variable, other.unit, self.patient)
+            ratio = other.factor / taken.factor
+            if cuts is None or other.unit != taken.unit or other.offset != taken.offset:
+                continue
+            if not _CONFUSED[0] <= ratio < _CONFUSED[1]:
+                continue
+            interval = _converted(amount.interval, other)
+            ends = [end for end in (interval.low, interval.high) if math.isfinite(end)]
+            found = frozenset().union(*cuts.states(interval))
+            if all(cuts.plausible.low < e <= cuts.plausible.high for e in ends):
+                if not found & set(states):
+                    return (
+                        f"{self.spelled}: no unit given, {amount.text} was read in "
+                        f"{pretty(taken.unit)}; in {other.text} it would mean "
+                        f"{' or '.join(s for s in self.variable.states if s in found)}",
+                    )
+        return ()
 
     def _ratio(self, amount: Amount, upper: float) -> Measured:
         # Value and limit share their unit, whatever it is: their ratio needs none.
@@ -429,6 +500,12 @@ class Measurement:
             ):
                 return (f"{amount.text} {conversion.text}",)
         return ()
+
+
+def _plainly(amount: Amount) -> str:
+    """Return a number as it may be typed: 12500, not 12.500."""
+    low, high = amount.interval.low, amount.interval.high
+    return f"{low:.15g}" if low == high else amount.text
 
 
 def _converted(interval: Interval, conversion: Conversion) -> Interval:
