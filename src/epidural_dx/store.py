@@ -16,6 +16,30 @@ from epidural_dx.errors import ModelError
 #: Written into every stored model; a change of the stored classes needs a new number.
 FORMAT = 2
 
+#: What of the priors folder is read, as patterns of names below it.
+PRIOR_FILES = (
+    *(
+        f"{name}.csv"
+        for name in (
+            "associations",
+            "deviations",
+            "gates",
+            "indirect",
+            "rates",
+            "sources",
+            "stated",
+            "terminology",
+            "tests",
+            "thresholds",
+            "units",
+        )
+    ),
+    *(f"{name}.yaml" for name in ("fhir", "pooling", "scenarios", "topics", "utilities")),
+    "elicited/*.csv",
+    "literature/*.csv",
+    "patients/*.csv",
+)
+
 #: Bytes of the SHA-256 that precede a stored model.
 _CHECKSUM = 32
 
@@ -54,8 +78,28 @@ def published_patients() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.yaml"))} if folder else {}
 
 
+def unread_files(networks: Path, priors: Path) -> list[Path]:
+    """Tables and settings below both folders that nothing reads, such as a misspelled name.
+
+    Returns
+    -------
+    list of Path
+        Of the ``.yaml``, ``.yml`` and ``.csv`` files there.
+    """
+    unread = []
+    for folder, read in ((networks, ("*.yaml",)), (priors, PRIOR_FILES)):
+        for path in sorted(folder.rglob("*")):
+            if path.suffix.lower() not in (".yaml", ".yml", ".csv") or not path.is_file():
+                continue
+            name = path.relative_to(folder)
+            # match() of a relative pattern looks at the end of the path only
+            if not any(name.match(p) and len(name.parts) == len(Path(p).parts) for p in read):
+                unread.append(path)
+    return unread
+
+
 def digest(networks: Path, priors: Path, *extra: str) -> str:
-    """SHA-256 over version, names and contents of all files below both folders.
+    """SHA-256 over version, names and contents of all files that are read of both folders.
 
     Parameters
     ----------
@@ -76,14 +120,15 @@ def digest(networks: Path, priors: Path, *extra: str) -> str:
     sha = hashlib.sha256(f"{__version__}/{FORMAT}".encode())
     for text in extra:
         sha.update(b"\0" + text.encode())
-    for folder, file in ((networks, "tests.yaml"), (priors, "sources.csv")):
-        # before all is read: it might be any folder
-        if not (folder / file).is_file():
-            raise ModelError(f"the folder has no {file}", file=str(folder))
-        for path in sorted(folder.rglob("*")):
-            if path.suffix in (".yaml", ".csv"):
-                sha.update(b"\0" + path.relative_to(folder).as_posix().encode() + b"\0")
-                sha.update(path.read_bytes())
+    for folder, needed, read in (
+        (networks, "*.yaml", ("*.yaml",)),
+        (priors, "sources.csv", PRIOR_FILES),
+    ):
+        if next(folder.glob(needed), None) is None:
+            raise ModelError(f"the folder has no {needed}", file=str(folder))
+        for path in sorted({path for pattern in read for path in folder.glob(pattern)}):
+            sha.update(b"\0" + path.relative_to(folder).as_posix().encode() + b"\0")
+            sha.update(path.read_bytes())
     return sha.hexdigest()
 
 

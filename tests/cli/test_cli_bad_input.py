@@ -136,6 +136,13 @@ def test_unknown_names_are_refused_with_the_nearest(
     refused(command(*arguments), *words)
 
 
+def test_check_also_reads_what_only_other_programs_need(command: Command, copies: Path) -> None:
+    """A table of codes that is gone is an error before the first record from a hospital."""
+    data = ["--networks", str(copies / "networks"), "--priors", str(copies / "priors")]
+    (copies / "priors" / "terminology.csv").rename(copies / "priors" / "terminolgy.csv")
+    refused(command("check", *data), "terminology.csv", "does not exist")
+
+
 @pytest.mark.parametrize(
     ("file", "old", "new", "words"),
     [

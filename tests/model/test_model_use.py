@@ -445,10 +445,29 @@ def test_a_corrupt_cache_is_rebuilt(
     )
 
 
+def test_the_digest_is_of_the_files_that_are_read(tmp_path: Path) -> None:
+    """A note or a misspelled table beside the others changes no answer, and is pointed at."""
+    root = Path(__file__).parents[2]
+    networks, priors = tmp_path / "networks", tmp_path / "priors"
+    for folder in (networks, priors):
+        shutil.copytree(root / folder.name, folder)
+    before = store.digest(networks, priors)
+    assert store.unread_files(networks, priors) == []
+    stray = [networks / "old" / "tests.yaml", priors / "literature" / "a.yaml", priors / "rate.csv"]
+    for path in stray:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("a,b\n", encoding="utf-8")
+    assert store.digest(networks, priors) == before
+    assert store.unread_files(networks, priors) == stray
+    with (priors / "rates.csv").open("a", encoding="utf-8") as handle:
+        handle.write("\n")
+    assert store.digest(networks, priors) != before
+
+
 def test_a_folder_that_holds_no_networks_is_refused_at_once(tmp_path: Path) -> None:
     """Any other folder, however large, is one sentence before anything in it is read."""
-    (tmp_path / "notes.yaml").write_text("a: 1", encoding="utf-8")
-    with pytest.raises(ModelError, match=r"the folder has no tests\.yaml"):
+    (tmp_path / "notes.txt").write_text("a: 1", encoding="utf-8")
+    with pytest.raises(ModelError, match=r"the folder has no \*\.yaml"):
         edx.load_model(networks=tmp_path)
     with pytest.raises(ModelError, match=r"the folder has no sources\.csv"):
         edx.load_model(priors=tmp_path)

@@ -39,7 +39,8 @@ def run(*, card: Path | None, as_json: bool, model_options: Mapping[str, Any]) -
     EpiduralDxError
         A wrong file, with file, line and name.
     """
-    from epidural_dx.analysis.literature_check import cause_shares
+    from epidural_dx.analysis.literature_check import cause_shares, read_reasons
+    from epidural_dx.clinical.fhir_codes import load_fhir_codes
     from epidural_dx.decision.workup import check_decision_files
     from epidural_dx.literature.topics import read_catalog
     from epidural_dx.network.build import unused_pool_rows
@@ -50,14 +51,17 @@ def run(*, card: Path | None, as_json: bool, model_options: Mapping[str, Any]) -
         weakest_spots,
     )
     from epidural_dx.network.declared import read_scenarios
-    from epidural_dx.store import data_folder
+    from epidural_dx.store import data_folder, unread_files
 
     if card is not None:
         _write_card(card, as_json=as_json, model_options=model_options)
         return
+    networks = data_folder("networks", model_options["networks"])
     priors = data_folder("priors", model_options["priors"])
     model = open_model(**model_options)
     check_decision_files(model)
+    load_fhir_codes(priors)
+    read_reasons(priors)
     with waiting("Building the tables"):
         built = model.built
         catalog = read_catalog(priors)
@@ -104,6 +108,7 @@ def run(*, card: Path | None, as_json: bool, model_options: Mapping[str, Any]) -
             {"id": f.id, "file": f.file, "line": f.line, "variable": f.variable, "given": f.given}
             for f in unused_pool_rows(built, model.literature.figures)
         ],
+        "unread_files": [str(path) for path in unread_files(networks, priors)],
     }
     if as_json:
         print_json(document)
@@ -116,6 +121,8 @@ def run(*, card: Path | None, as_json: bool, model_options: Mapping[str, Any]) -
     _print_rates(console, document["rates"])
     _print_shares(console, model.causes, shares)
     _print_unused(console, document["without_effect"])
+    for path in document["unread_files"]:
+        console.print(text(f"{path}: no such file is known, so nothing reads it", "yellow"))
 
 
 def _write_card(card: Path, *, as_json: bool, model_options: Mapping[str, Any]) -> None:
