@@ -101,6 +101,7 @@ def test_files_that_are_no_case_are_refused(
         (["diagnose", CASE, "--set", "fevr=present"], ["--set", "fevr", "fever"]),
         (["diagnose", CASE, "--set", "fever=absent", "--set", "fever=present"], ["twice"]),
         (["diagnose"], ["CASE"]),
+        (["diagnose", CASE, "--snomed"], ["--snomed", "--format fhir"]),
         (["diagnose", CASE, "--frobnicate"], ["--frobnicate"]),
         (["diagnos", CASE], ["diagnos"]),
         (["next-tests", CASE, "--by", "informatoin"], ["informatoin", "information"]),

@@ -392,6 +392,7 @@ def test_two_models_are_compared(command: Command) -> None:
         (["sensitivity", "--plot", "bars.gif"], ["bars.gif", ".svg"]),
         (["sensitivity", "--ranking", "--parameter", FIGURE], ["--ranking", "--parameter"]),
         (["sensitivity", "--ranking", "--total"], ["--ranking", "--total"]),
+        (["sensitivity", "--ranking", "--cause", "emh"], ["--ranking", "--cause"]),
         (["uncertainty", "--json", "--csv"], ["--json", "--csv"]),
         (["robustness", "--epsilon", "1.5"], ["--epsilon", "0..1", "1.5"]),
         (["robustness", "--without", "doi:10/nothing"], ["doi:10/nothing", "literature base"]),

@@ -146,7 +146,7 @@ def diagnose(
         all_stages=all_stages,
         with_tests=not no_tests,
         with_intervals=not no_intervals,
-        form=diagnosing.form_of(format, as_json=json, all_stages=all_stages),
+        form=diagnosing.form_of(format, as_json=json, all_stages=all_stages, snomed=snomed),
         as_of=as_of,
         snomed=snomed,
         model_options=_model(networks, priors, scenario, cause_mix),

@@ -33,7 +33,7 @@ _RECORD_LINES = 30
 FORMS = ("text", "json", "fhir")
 
 
-def form_of(form: str | None, *, as_json: bool, all_stages: bool) -> str:
+def form_of(form: str | None, *, as_json: bool, all_stages: bool, snomed: bool = False) -> str:
     """Return the form of the answer that the options ask for.
 
     Raises
@@ -47,6 +47,8 @@ def form_of(form: str | None, *, as_json: bool, all_stages: bool) -> str:
         raise CaseError(f"--json and --format {form} do not go together")
     if form == "fhir" and all_stages:
         raise CaseError("--format fhir answers one stage, leave out --all-stages")
+    if snomed and form != "fhir":
+        raise CaseError("--snomed is about --format fhir, give both or neither")
     return "json" if as_json else form or "text"
 
 

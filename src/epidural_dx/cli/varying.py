@@ -66,7 +66,9 @@ def run(
     EpiduralDxError
         Bad input, options that exclude each other, or a file that cannot be written.
     """
-    _check_options(parameter, pair, by, ranking, total, top, draws, seed, plot, as_json, as_csv)
+    _check_options(
+        parameter, pair, by, ranking, total, cause, top, draws, seed, plot, as_json, as_csv
+    )
     case = open_case(name)
     model = open_model(**with_case_scenario(model_options, case))
     last = stage_evidence(model, case, settings, stage)[-1]
@@ -123,6 +125,7 @@ def _check_options(
     by: str | None,
     ranking: bool,
     total: bool,
+    cause: str | None,
     top: int,
     draws: int,
     seed: int,
@@ -134,7 +137,7 @@ def _check_options(
     from epidural_dx.analysis.parameters import LEVELS
     from epidural_dx.clinical.spelling import nearest
 
-    check_alone(parameter, pair, by, ranking, total, "--")
+    check_alone(parameter, pair, by, ranking, total, cause, "--")
     if as_json and as_csv:
         raise EvidenceError("--json and --csv exclude each other")
     if by is not None and by not in LEVELS:

@@ -109,7 +109,7 @@ def sensitivity(
     EvidenceError
         Options that exclude each other, an unknown cause or figure.
     """
-    check_alone(parameter, pair, by, ranking, total, prefix)
+    check_alone(parameter, pair, by, ranking, total, cause, prefix)
     if cause is not None and cause not in model.causes:
         raise EvidenceError(
             f"{prefix}cause {cause!r} is unknown",
@@ -152,9 +152,10 @@ def check_alone(
     by: str | None,
     ranking: bool,
     total: bool,
+    cause: str | None,
     prefix: str = "",
 ) -> None:
-    """Refuse options that ask for different tables.
+    """Refuse options that ask for different tables; the order of the tests is of all causes.
 
     Raises
     ------
@@ -166,8 +167,9 @@ def check_alone(
     chosen = [option for option, given in single.items() if given]
     if chosen:
         chosen += [option for option, given in shares.items() if given]
-    elif ranking and total:
-        chosen = [f"{prefix}ranking", f"{prefix}total"]
+    elif ranking:
+        of_one = {f"{prefix}total": total, f"{prefix}cause": cause is not None}
+        chosen = [f"{prefix}ranking", *(option for option, given in of_one.items() if given)]
     if len(chosen) > 1:
         raise EvidenceError(f"{' and '.join(chosen)} ask for different tables: give one of them")
 
