@@ -87,6 +87,18 @@ def test_plan_reads_as_text_and_json(plan: Plan) -> None:
     assert json.loads(json.dumps(plan.as_dict()))["plan"]["order"] == list(plan.first.tests)
 
 
+def test_plan_looks_again_at_images_at_hand(model: edx.Model) -> None:
+    """An order for a scan that has been done says so, in words and in the document."""
+    others = [t for t in model.tests if t != "mri_plain"]
+    known = {"age_years": 50, "t1_signal": "hyper", "craniocaudal_extent": "over_2_levels"}
+    step = plan_tests(model, known, by="information", exclude=others).first
+    assert step is not None and step.tests == ("mri_plain",)
+    assert step.words == "mri plain (look again)"
+    assert step.as_dict()["images_at_hand"] == ["mri_plain"]
+    new = plan_tests(model, {"age_years": 50}, by="information", exclude=others).first
+    assert new is not None and new.words == "mri plain" and new.images_at_hand == ()
+
+
 def test_plan_respects_limits(model: edx.Model) -> None:
     """No result of the plan comes later than the limit, and excluded tests do not occur."""
     limited = plan_tests(model, BOY, max_hours=3.0, exclude=("history_review",))

@@ -116,7 +116,7 @@ def print_plan(console: Console, ahead: LookAhead) -> None:
     """Print the plan as a tree, with what to do now and when to stop."""
     plan = ahead.plan
     _print_now(console, plan, ahead.stopping)
-    _print_tree(console, plan)
+    _print_tree(console, plan, ahead.stopping)
     _print_considered(console, plan)
     console.print(
         indented(
@@ -156,7 +156,7 @@ def _print_now(console: Console, plan: Plan, stopping: Stopping) -> None:
     console.print()
 
 
-def _print_tree(console: Console, plan: Plan) -> None:
+def _print_tree(console: Console, plan: Plan, stopping: Stopping) -> None:
     from rich.tree import Tree
 
     if plan.first is None:
@@ -164,7 +164,9 @@ def _print_tree(console: Console, plan: Plan) -> None:
         console.print()
         return
     unit = "bits" if plan.by == "information" else "utility"
-    tree = Tree(_order(plan.first, "Order now: ", unit), guide_style="dim")
+    # two tests together may gain a trifle where the stop rule finds that no single one does
+    verb = "If more is ordered all the same: " if stopping.stop else "Order now: "
+    tree = Tree(_order(plan.first, verb, unit), guide_style="dim")
     _add(tree, plan.first, unit)
     console.print(tree)
     console.print()
@@ -172,7 +174,7 @@ def _print_tree(console: Console, plan: Plan) -> None:
 
 def _order(step: PlanStep, verb: str, unit: str) -> Any:
     line = text(verb)
-    line.append(" + ".join(words(test) for test in step.tests), style="bold cyan")
+    line.append(step.words, style="bold cyan")
     line.append(
         f" · {amount(step.hours)} h · {amount(step.price_usd)} USD · gain {step.gain:+.3f} {unit}",
         style="dim",

@@ -152,11 +152,10 @@ def _root(plan: Plan) -> _Box:
 
 def _order(step: PlanStep, verb: str, by: str) -> list[tuple[str, str, bool]]:
     unit = "bits" if by == "information" else "utility"
-    tests = " + ".join(t.replace("_", " ") for t in step.tests)
     figures = (
         f"result at {step.hours:.3g} h, {step.price_usd:,.0f} USD, gain {step.gain:+.3f} {unit}"
     )
-    return [*_lines(f"{verb}: {tests}", ORDER, bold=True), *_lines(figures, ORDER)]
+    return [*_lines(f"{verb}: {step.words}", ORDER, bold=True), *_lines(figures, ORDER)]
 
 
 def _branches(branches: Sequence[Branch], by: str) -> list[_Box]:

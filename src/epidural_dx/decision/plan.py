@@ -93,6 +93,8 @@ class PlanStep:
     gain : float
         Expected gain over acting at once: utility net of harm, delay and price, or bits.
     branches : tuple of Branch
+    images_at_hand : tuple of str
+        Those of the tests that have been done: their images are looked at again.
     """
 
     tests: tuple[str, ...]
@@ -100,11 +102,21 @@ class PlanStep:
     price_usd: float
     gain: float
     branches: tuple[Branch, ...] = ()
+    images_at_hand: tuple[str, ...] = ()
+
+    @property
+    def words(self) -> str:
+        """The tests in words."""
+        return " + ".join(
+            test.replace("_", " ") + (" (look again)" if test in self.images_at_hand else "")
+            for test in self.tests
+        )
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as plain data."""
         return {
             "order": list(self.tests),
+            "images_at_hand": list(self.images_at_hand),
             "hours": self.hours,
             "price_usd": self.price_usd,
             "gain": self.gain,
@@ -175,10 +187,9 @@ def _action_text(choice: Choice) -> str:
 
 
 def _step_lines(step: PlanStep, indent: str, verb: str, by: str) -> list[str]:
-    tests = " + ".join(t.replace("_", " ") for t in step.tests)
     unit = "bits" if by == "information" else "utility"
     lines = [
-        f"{indent}{verb}: {tests} ({step.hours:.3g} h, {step.price_usd:,.0f} USD, "
+        f"{indent}{verb}: {step.words} ({step.hours:.3g} h, {step.price_usd:,.0f} USD, "
         f"gain {step.gain:.3f} {unit})"
     ]
     for branch in step.branches:
@@ -521,9 +532,11 @@ class _Planner:
         seconds = self._seconds(results, hours, tests)
         cost = sum(self._cost(t, tests) for t in tests)
         gain, pick, more = self._gain(results, hours, seconds, cost)
-        return PlanStep(
-            tests, hours, price, gain, self._branches(results, hours, seconds, pick, more)
-        )
+        branches = self._branches(results, hours, seconds, pick, more)
+        return PlanStep(tests, hours, price, gain, branches, self._at_hand(tests))
+
+    def _at_hand(self, tests: Iterable[str]) -> tuple[str, ...]:
+        return tuple(test for test in tests if self.workup.gates.at_hand(test))
 
     def _branches(
         self,
@@ -589,7 +602,10 @@ class _Planner:
                 )
             )
         price = self.workup.entry(second.test).price_usd
-        return PlanStep((second.test,), second.hours, price, gain, tuple(branches))
+        tests = (second.test,)
+        return PlanStep(
+            tests, second.hours, price, gain, tuple(branches), self._at_hand(tests)
+        )
 
     def _order(self, second: _Second) -> list[int]:
         """Return the findings of a second test in the order of its joint table."""

@@ -169,6 +169,9 @@ class PlanStep(Document):
     """Tests ordered together, and what follows."""
 
     order: list[str]
+    images_at_hand: list[str] = Field(
+        description="Those of the order that are done already: their images are looked at again."
+    )
     hours: float
     price_usd: float
     gain: float
