@@ -178,7 +178,7 @@ def _branches(branches: Sequence[Branch], by: str) -> list[_Box]:
 
 
 def _results(branch: Branch) -> str:
-    return "; ".join(branch.results) or "no telling result"
+    return "; ".join(branch.results).replace(" %", "\u00a0%") or "no telling result"
 
 
 def _action(choice: Choice) -> list[tuple[str, str, bool]]:
@@ -187,7 +187,9 @@ def _action(choice: Choice) -> list[tuple[str, str, bool]]:
 
 def _percent(p: float) -> str:
     # number and sign stay on one line
-    return ("under 1 %" if 0 < p < 0.01 else f"{p:.0%}".replace("%", " %")).replace(" %", "\u00a0%")
+    if 0 < p < 0.01:
+        return "under 1\u00a0%"
+    return "over 99\u00a0%" if 0.995 <= p < 1 else f"{100 * p:.0f}\u00a0%"
 
 
 def _note(plan: Plan) -> str:
