@@ -66,12 +66,29 @@ class _Fit:
         # marginal rates hold for the reference population, not for the setting asked for
         ages = parameters.scenario.reference_ages
         reference = np.array([ages[a] for a in self.states("age_group")])
+        conditions = {n: tables[n] for n in self._conditions()}
         self.population = Population(
-            parameters.structure, {**tables, "age_group": reference}, parameters.lead
+            parameters.structure, {**conditions, "age_group": reference}, parameters.lead
         )
         self.lead = parameters.lead
 
         self._check_names()
+
+    def _conditions(self) -> list[str]:
+        """Every variable that a rate or a figure of one is about, and their ancestors."""
+        nodes = self.parameters.structure.nodes
+        wanted = ["age_group", "sex", "marrow_disease"]
+        wanted += [f.given for f in self.parameters.rate_figures if f.given in nodes]
+        for m in self.mechanisms:
+            wanted += [*m.requires, *([m.known] if m.known else [])]
+            wanted += [m.rate[k] for k in ("given", "of") if m.rate.get(k) in nodes]
+        found: set[str] = set()
+        while wanted:
+            name = wanted.pop()
+            if name not in found and name != "etiology":
+                found.add(name)
+                wanted += nodes[name].parents
+        return [n for n in nodes if n in found]
 
     def _check_names(self) -> None:
         """Refuse fitted rates about causes, conditions or states that do not exist."""
