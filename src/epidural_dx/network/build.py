@@ -81,6 +81,8 @@ class TableBuilder:
         self.structure = parameters.structure
         self.matrix = parameters.matrix
         self.states = parameters.states
+        self.stack = parameters.stack
+        self.filled = parameters.filled
         self.stated_value = parameters.stated_value
         self.stated_vector = parameters.stated_vector
         self.lead = parameters.lead
@@ -158,7 +160,7 @@ class TableBuilder:
         done = self.tables[by][..., 1]
         open_axes = len(node.parents)  # the finding's parents but the last, and its states
         for parent in self.structure.nodes[by].parents:  # itself a sign of the first parent
-            done = (self.tables[parent] @ done[..., None])[..., 0]
+            done = np.einsum("...pq,...q->...p", self.tables[parent], done)
             open_axes -= 1
         done = np.asarray(done).reshape(*np.shape(done), *(1 for _ in range(open_axes)))
         quiet = node.states.index(spec["quiet"])
@@ -170,14 +172,19 @@ class TableBuilder:
         shape = tuple(len(self.states(p)) for p in node.parents) + (len(node.states),)
         if table.shape[-len(shape) :] != shape or table.shape[: -len(shape)] not in ((), self.lead):
             raise ModelError(f"the table has the shape {table.shape}, not {shape}", **where)
-        if not np.all(np.isfinite(table)) or np.any(table < 0):
+        total, least = table.sum(-1, keepdims=True), table.min()
+        # cells that are not negative and have a finite sum are finite
+        if not least >= 0 or not np.all(np.isfinite(total)):
             raise ModelError("the table has a negative or undefined cell", **where)
-        off = float(np.max(np.abs(table.sum(-1) - 1)))
+        off = float(np.max(np.abs(total - 1)))
         if off > 1e-9:
             raise ModelError(f"a column sums to 1 {off:+.2g}", **where)
-        if node.table["method"] not in DETERMINISTIC and np.any(table == 0):
+        if node.table["method"] not in DETERMINISTIC and least == 0:
             raise ModelError("a cell is zero outside a deterministic node", **where)
-        table = table / table.sum(-1, keepdims=True)
+        drawn = table.ndim > len(shape)
+        # the bank of draws reads cell after cell, with all draws of each
+        result = np.moveaxis(np.empty((*shape, *self.lead)), -1, 0) if drawn else np.empty(shape)
+        table = np.divide(table, total, out=result)
         table.setflags(write=False)
         return table
 
@@ -217,14 +224,14 @@ class TableBuilder:
         missed = self.stated_value("record_missed", "record", "any", "present")
         unrelated = self.matrix(node.name, "lesion_subtype", given_states=node.table["unrelated"])
         false = unrelated[..., 1].mean(-1)
-        return formulas.binary(np.stack([false, 1 - missed], axis=-1))
+        return formulas.binary(self.stack([false, 1 - missed]))
 
     def _make_cells(self, node: Node) -> Array:
         if not node.parents:
             return self.stated_vector(node.table["id"], node.name, "any")
         (parent,) = node.parents
         columns = [self.stated_vector(node.table["id"], node.name, g) for g in self.states(parent)]
-        return np.stack(columns, axis=-2)
+        return self.stack(columns, axis=-2)
 
     def _make_deterministic(self, node: Node) -> Array:
         (parent,) = node.parents
@@ -249,7 +256,7 @@ class TableBuilder:
         return np.stack([self._sure(node, m.cause) for m in self.structure.mechanisms.values()])
 
     def _make_lesion_subtype(self, node: Node) -> Array:
-        table = np.zeros((*self.lead, len(self.structure.mechanisms), len(node.states)))
+        table = self.filled((len(self.structure.mechanisms), len(node.states)), 0.0)
         for i, m in enumerate(self.structure.mechanisms.values()):
             subtypes = self.structure.subtypes.get(m.cause)
             if m.name in node.states:
@@ -291,7 +298,7 @@ class TableBuilder:
         removed = self.matrix(spec["removed"], spec["base"])[..., 1]
         kept = np.clip(present / (1 - removed), None, 0.98)
         floor = np.full_like(kept, self.parameters.literature.settings.floor)
-        return formulas.binary(np.stack([kept, floor], axis=-1))
+        return formulas.binary(self.stack([kept, floor]))
 
     def _make_ratio(self, node: Node) -> Array:
         spec = node.table
@@ -315,7 +322,8 @@ class TableBuilder:
         if given == parent:
             return matrix
         if given == "lesion_subtype" and parent == "etiology":
-            return np.asarray(self.tables["lesion_subtype"] @ matrix)
+            mixed: Array = np.einsum("...ms,...sk->...mk", self.tables["lesion_subtype"], matrix)
+            return mixed
         raise ValueError(f"cannot read {given} by {parent}")
 
     def _make_noisy_or(self, node: Node) -> Array:
@@ -330,9 +338,9 @@ class TableBuilder:
             shares = [
                 self.parameters.prevalence(spec["prevalence"], "present", age, {}) for age in names
             ]
-            return np.stack(shares, axis=-1)
+            return self.stack(shares)
         if "link" in spec:
-            link = np.zeros((*self.lead, len(names)))
+            link = self.filled((len(names),), 0.0)
             for state, cell in spec["link"].items():
                 column = self.matrix(node.name, cell["given"], given_states=[cell["state"]])
                 link[..., names.index(state)] = column[..., 0, 1]
@@ -376,7 +384,7 @@ class TableBuilder:
             formulas.bounded_least_squares(through, target[..., k], 0.002, 0.998)
             for k in range(target.shape[-1])
         ]
-        return formulas.normalized(np.stack(columns, axis=-1))
+        return formulas.normalized(self.stack(columns))
 
     def _make_fitted(self, node: Node) -> Array:
         return self._fitted(node, node.table)
@@ -399,7 +407,7 @@ class TableBuilder:
 
     def _make_rules(self, node: Node) -> Array:
         shape = [len(self.states(p)) for p in node.parents]
-        table = np.zeros((*self.lead, *shape, len(node.states)))
+        table = self.filled((*shape, len(node.states)), 0.0)
         causes = [m.cause for m in self.structure.mechanisms.values()]
         for index in np.ndindex(*shape):
             at = {p: self.states(p)[i] for p, i in zip(node.parents, index, strict=True)}
@@ -450,7 +458,7 @@ class TableBuilder:
         base = formulas.normalized(base * kept)
         weight = self.stated_value(spec["weight"], "share", "present", "present")[..., None, None]
         sure = self._sure(node, spec["state"])
-        return np.stack([base, (1 - weight) * base + weight * sure], axis=-2)
+        return self.stack([base, (1 - weight) * base + weight * sure], axis=-2)
 
     def _make_clot_with_tumor(self, node: Node) -> Array:
         """Make tissue of the lesion; a clot in infiltrated marrow may hold the tumour's cells."""
@@ -458,7 +466,7 @@ class TableBuilder:
         base = self._expand(self.matrix(node.name, spec["given"]), spec["given"], "etiology")
         weight = self.stated_value(spec["weight"], "share", "hematoma", "present")[..., None]
         by = self.states(spec["by"])
-        table = np.repeat(base[..., None, :], len(by), axis=-2)
+        table = self.stack([base] * len(by), axis=-2)
         for i, m in enumerate(self.structure.mechanisms.values()):
             for j, state in enumerate(by):
                 if m.cause in spec["clots"] and state in spec["states"]:
@@ -470,14 +478,13 @@ class TableBuilder:
         spec = node.table
         named = [s for s in node.states if s != spec["state"]]
         columns = self.matrix(node.name, spec["given"], states=named)
-        share = np.stack(
+        share = self.stack(
             [
                 self.stated_value(spec["id"], node.name, g, spec["state"])
                 for g in self.states(spec["given"])
-            ],
-            axis=-1,
+            ]
         )
-        table = np.empty((*columns.shape[:-1], len(node.states)))
+        table = self.filled((len(self.states(spec["given"])), len(node.states)), 0.0)
         for k, s in enumerate(named):
             table[..., node.states.index(s)] = columns[..., k] * (1 - share)
         table[..., node.states.index(spec["state"])] = share
@@ -490,10 +497,9 @@ class TableBuilder:
         """Make the pattern that a report names after two counts, with a share of wrong names."""
         spec = node.table
         error = self.stated_value("report_error", node.name, "any", "error")[..., None]
-        table = np.empty(
-            (*self.lead, *(len(self.states(p)) for p in node.parents), len(node.states))
-        )
-        for index in np.ndindex(*(len(self.states(p)) for p in node.parents)):
+        shape = [len(self.states(p)) for p in node.parents]
+        table = self.filled((*shape, len(node.states)), 0.0)
+        for index in np.ndindex(*shape):
             h, p = (self.states(v)[i] for v, i in zip(node.parents, index, strict=True))
             anemia, thrombocytopenia = h in spec["anemia"], p in spec["thrombocytopenia"]
             if anemia and thrombocytopenia:
@@ -513,7 +519,7 @@ class TableBuilder:
         missed = self.stated_value("record_missed", "record", "any", "present")
         wrong = self.stated_value("record_wrong", "record", node.name, "present")
         shape = tuple(len(self.states(p)) for p in node.parents)
-        present = np.empty((*self.lead, *shape))
+        present = self.filled(shape, 0.0)
         for index in np.ndindex(*shape):
             at = {p: self.states(p)[i] for p, i in zip(node.parents, index, strict=True)}
             if "any_of" in spec:
@@ -530,7 +536,7 @@ class TableBuilder:
     def _make_prevalence(self, node: Node) -> Array:
         ages = self.states("age_group")
         if "sex" not in node.parents:
-            columns = np.stack([self._prevalence_column(node, age) for age in ages], axis=-2)
+            columns = self.stack([self._prevalence_column(node, age) for age in ages], axis=-2)
             return columns if node.parents else columns[..., 0, :]
         spec = node.table
         by_sex = dict(spec.get("by_sex", {}))
@@ -545,8 +551,8 @@ class TableBuilder:
                 )
                 for sex in self.states("sex")
             ]
-            by_age.append(np.stack(columns_of_age, axis=-2))
-        return np.stack(by_age, axis=-3)
+            by_age.append(self.stack(columns_of_age, axis=-2))
+        return self.stack(by_age, axis=-3)
 
     def _prevalence_column(
         self, node: Node, age: str, factors: Mapping[str, float] | None = None
@@ -586,7 +592,7 @@ class TableBuilder:
             active = self.stated_value("marrow_active", "marrow_disease", s, "present")
             whole = weight.pop(s)
             weight[involved], weight[spared] = whole * active, whole * (1 - active)
-        column = np.empty((*self.lead, len(node.states)))
+        column = self.filled((len(node.states),), 0.0)
         column[..., 0] = 1 - sum(share.values())
         for k, s in enumerate(node.states[1:], start=1):
             column[..., k] = weight[s]
@@ -597,7 +603,7 @@ class TableBuilder:
         spec = node.table["column"]
         parent = node.parents[0]
         at = self.states("marrow_infiltration").index(spec["state"])
-        present = np.full((*self.lead, len(self.states(parent)), 2), NEVER)
+        present = self.filled((len(self.states(parent)), 2), NEVER)
         for i, s in enumerate(self.states(parent)):
             if s != "none":
                 column = self.matrix(
@@ -626,11 +632,10 @@ class TableBuilder:
         localized = self.stated_value(
             "tumor_in_marrow_without_metastasis", node.name, "localized", "present"
         )
-        p = np.empty((*self.lead, 3))
-        p[..., 0] = NEVER
+        p = self.filled((3,), NEVER)
         p[..., 1] = localized
         p[..., 2] = with_bone * reach[0] + (1 - with_bone) * reach[1]
-        table = np.empty((*self.lead, 2, 3, 3))
+        table = self.filled((2, 3, 3), 0.0)
         for carcinoma in range(2):
             other = 1 - NEVER if carcinoma else NEVER
             table[..., carcinoma, :, 2] = p
@@ -640,7 +645,7 @@ class TableBuilder:
 
     def _make_marrow_infiltration(self, node: Node) -> Array:
         marrow = self.states("marrow_disease")
-        table = np.full((*self.lead, len(marrow), len(node.states)), NEVER)
+        table = self.filled((len(marrow), len(node.states)), NEVER)
         for i, m in enumerate(marrow):
             if ("leukemic_marrow", node.name, m) in self.parameters.stated:
                 leukemic = self.stated_value("leukemic_marrow", node.name, m, "leukemia")
@@ -668,13 +673,12 @@ class TableBuilder:
                 dic[..., i] = chronic
         infection = self.matrix("hemostasis", "systemic_infection")
         # bacteremia adds what was judged; a local focus and none add nothing to the rest
-        add_low = np.zeros((*self.lead, 3))
-        add_dic = np.zeros((*self.lead, 3))
+        add_low, add_dic = self.filled((3,), 0.0), self.filled((3,), 0.0)
         add_low[..., 2] = infection[..., 2, t]
         add_dic[..., 2] = infection[..., 2, d]
         p_dic = 1 - (1 - dic)[..., :, None] * (1 - add_dic)[..., None, :]
         p_low = (1 - (1 - low)[..., :, None] * (1 - add_low)[..., None, :]) * (1 - p_dic)
-        return np.stack([1 - p_dic - p_low, p_low, p_dic], axis=-1)
+        return self.stack([1 - p_dic - p_low, p_low, p_dic])
 
 
 def build(
@@ -685,6 +689,7 @@ def build(
     *,
     keep: Callable[[Figure], bool] | None = None,
     values: Mapping[ColumnKey, Array] | None = None,
+    known: Mapping[ColumnKey, Pooled] | None = None,
 ) -> Built:
     """Build the tables of `structure` under the scenario of that name.
 
@@ -697,6 +702,8 @@ def build(
         Leaves out literature rows for which it returns False.
     values : mapping, optional
         Replacements of parameters, see :class:`~epidural_dx.network.parameters.Parameters`.
+    known : mapping, optional
+        Columns of an earlier build from the same files, taken instead of pooled again.
 
     Raises
     ------
@@ -712,7 +719,7 @@ def build(
             name=scenario,
         )
     parameters = Parameters(
-        structure, literature, priors, scenarios[scenario], keep=keep, values=values
+        structure, literature, priors, scenarios[scenario], keep=keep, values=values, known=known
     )
     return TableBuilder(parameters).build()
 

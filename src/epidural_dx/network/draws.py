@@ -71,21 +71,22 @@ def draw_parameters(
         raise ValueError(f"draws must be at least 1, got {draws}")
     sizes = [len(p.mean) for p in columns.values()]
     width = sum(sizes) + len(rates) + len(associations)
-    z = _normals(draws, width, seed, quasi_random)
+    # Draws lie side by side in memory, see `epidural_dx.network.tables`.
+    z = np.ascontiguousarray(_normals(draws, width, seed, quasi_random).T)
     values: dict[ColumnKey, Array] = {}
     at = 0
     spread = {key: _log_sd(key, pooled, settings) for key, pooled in columns.items()}
     centre = _centres({key: pooled.mean for key, pooled in columns.items()}, spread)
     for key, size in zip(columns, sizes, strict=True):
-        weights = np.exp(centre[key] + spread[key] * z[:, at : at + size])
-        values[key] = weights / weights.sum(axis=1, keepdims=True)
+        weights = np.exp(centre[key][:, None] + spread[key][:, None] * z[at : at + size])
+        values[key] = (weights / weights.sum(axis=0)).T
         at += size
     for name, rate in rates.items():
-        values[("rate", name, "", "")] = rate.rate * np.exp(rate.log_sd * z[:, at : at + 1])
+        values[("rate", name, "", "")] = rate.rate * np.exp(rate.log_sd * z[at, :, None])
         at += 1
     for name, (value, low, high) in associations.items():
         sd = (high - low) / INTERVAL_95
-        values[("association", name, "", "")] = value + sd * z[:, at : at + 1]
+        values[("association", name, "", "")] = value + sd * z[at, :, None]
         at += 1
     return values
 
@@ -171,7 +172,9 @@ def draw_tables(
         seed,
         quasi_random=quasi_random,
     )
-    drawn = build(structure, literature, priors, built.scenario.name, values=values)
+    drawn = build(
+        structure, literature, priors, built.scenario.name, values=values, known=built.columns
+    )
     return drawn, values
 
 
@@ -185,4 +188,4 @@ def factor_tables(drawn: Built, network: Network) -> list[Array]:
     tables += list(selection.values())
     if len(tables) != len(network.factors):
         raise ValueError("the draws belong to another network")
-    return [np.ascontiguousarray(t) for t in tables]
+    return tables
