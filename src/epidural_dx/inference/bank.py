@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from epidural_dx.inference.network import FloatArray
 from epidural_dx.inference.plan import NONE, Plan, Program, plan_sharing, rebuilt
-from epidural_dx.inference.sharing import canonical
+from epidural_dx.inference.sharing import canonical, share_tables
 
 IntArray = npt.NDArray[np.int64]
 
@@ -25,6 +25,9 @@ LANES = 8
 
 #: Columns are the same when they differ by no more than rounding does.
 SAME = 4e-16
+
+#: Numbers that are compared at a time: few enough to stay in the processor's cache.
+COMPARED = 32_768
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,10 +147,10 @@ def build_bank(plan: Plan, tables: Sequence[FloatArray]) -> Bank:
             continue
         fixed.append(np.zeros(shape))
         width = shape[-1] if shape else 1
-        columns = table.reshape(draws, -1, width)
+        columns = np.moveaxis(table, 0, -1).reshape(-1, width, draws)
         firsts, place = _distinct(columns)
-        every = np.array_equal(firsts, np.arange(columns.shape[1]))
-        first = kept.add(columns if every else columns[:, firsts])
+        every = np.array_equal(firsts, np.arange(len(columns)))
+        first = kept.add(columns if every else columns[firsts])
         ids = first + place[:, None] * width + np.arange(width)
         numbers.append(ids.reshape(shape).astype(np.float64))
         kinds[number] = place.reshape(shape[:-1])
@@ -162,9 +165,7 @@ def build_bank(plan: Plan, tables: Sequence[FloatArray]) -> Bank:
         shared.append(program.place(plain)[0])
         cells.append(drawn)
         sources.append(packed[drawn] - 2)
-    return Bank(
-        draws, programs, tuple(shared), tuple(cells), tuple(sources), kept.in_lanes(draws)
-    )
+    return Bank(draws, programs, tuple(shared), tuple(cells), tuple(sources), kept.in_lanes(draws))
 
 
 class _Kept:
@@ -175,11 +176,11 @@ class _Kept:
         self.count = 2
 
     def add(self, values: FloatArray) -> int:
-        """Add values of shape (draws, ...); return the number of the first."""
+        """Add values of shape (..., draws); return the number of the first."""
         first = self.count
-        block = values.reshape(len(values), -1)
+        block = values.reshape(-1, values.shape[-1])
         self.blocks.append(block)
-        self.count += block.shape[1]
+        self.count += len(block)
         return first
 
     def in_lanes(self, draws: int) -> FloatArray:
@@ -188,14 +189,14 @@ class _Kept:
         out = np.empty((blocks, self.count - 2, LANES))
         at = 0
         for block in self.blocks:
-            width = block.shape[1]
+            size = len(block)
             whole = draws // LANES
-            by_lane = block[: whole * LANES].reshape(whole, LANES, width)
-            out[:whole, at : at + width] = by_lane.transpose(0, 2, 1)
+            by_lane = block[:, : whole * LANES].reshape(size, whole, LANES)
+            out[:whole, at : at + size] = by_lane.transpose(1, 0, 2)
             if whole < blocks:
                 rest = np.minimum(np.arange(whole * LANES, blocks * LANES), draws - 1)
-                out[whole, at : at + width] = block[rest].T
-            at += width
+                out[whole, at : at + size] = block[:, rest]
+            at += size
         return out
 
 
@@ -245,8 +246,9 @@ def _share(
     plain: list[FloatArray],
 ) -> None:
     """Bring numbers of values and tables without draws into the form of a program that shares."""
-    adapted = program.adapt(tables)
-    scaled = {one.factor for one in program.sharing if one.scaled}
+    scaled = [one for one in program.sharing if one.scaled]
+    dimensions = [program.dimensions(number) for number in range(len(tables))]
+    adapted = share_tables(scaled, program.extents[program.root], tables, dimensions)
     for one in program.sharing:
         if not one.scaled:
             marked[one.factor] = np.take(marked[one.factor], one.firsts, axis=one.axis)
@@ -254,14 +256,14 @@ def _share(
     # Divided slices and the scale are values of their own.
     marked.append(np.zeros(0))
     plain.append(np.zeros(0))
-    for number in (*sorted(scaled), len(adapted) - 1):
+    for number in (*sorted(one.factor for one in scaled), len(adapted) - 1):
         table = adapted[number]
         drawn = table.ndim > program.dimensions(number)
         shape = table.shape[1:] if drawn else table.shape
         marked[number] = np.zeros(shape)
         plain[number] = np.zeros(shape) if drawn else table
         if drawn:
-            first = kept.add(table)
+            first = kept.add(np.moveaxis(table, 0, -1))
             marked[number] = np.arange(first, first + math.prod(shape), dtype=float).reshape(shape)
 
 
@@ -271,7 +273,7 @@ def _distinct(columns: FloatArray) -> tuple[IntArray, IntArray]:
     Parameters
     ----------
     columns
-        Shape (draws, columns, states).
+        Shape (columns, states, draws).
 
     Returns
     -------
@@ -280,19 +282,25 @@ def _distinct(columns: FloatArray) -> tuple[IntArray, IntArray]:
     place : ndarray, shape (columns,)
         The kind of every column.
     """
-    count = columns.shape[1]
+    count = len(columns)
     if count == 1:
         return np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64)
     # A few draws, rounded, tell which columns may be the same; all draws decide.
-    sample = columns[:4].astype(np.float32).transpose(1, 0, 2).reshape(count, -1)
+    sample = columns[:, :, :4].astype(np.float32).reshape(count, -1)
     _, firsts, place = np.unique(sample, axis=0, return_index=True, return_inverse=True)
     place = place.reshape(-1)
     if len(firsts) == count:
         return np.arange(count), np.arange(count)
     again = np.flatnonzero(firsts[place] != np.arange(count))
-    repeated = columns[:, again]
-    gap = np.abs(repeated - columns[:, firsts[place[again]]])
-    same = (gap <= SAME * repeated).all(axis=(0, 2))
+    same = np.empty(len(again), dtype=bool)
+    step = max(1, COMPARED // columns[0].size)
+    for start in range(0, len(again), step):
+        some = again[start : start + step]
+        one, other = columns[some], columns[firsts[place[some]]]
+        equal = (one == other).all(axis=(1, 2))
+        if not equal.all():
+            equal = (np.abs(one - other) <= SAME * one).all(axis=(1, 2))
+        same[start : start + step] = equal
     own = again[~same]
     place[own] = len(firsts) + np.arange(len(own))
     return np.concatenate([firsts, own]), place.astype(np.int64)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,14 +39,10 @@ def _summed(terms: tuple[_Term, ...], name: str) -> _Term:
         names = tuple(dict.fromkeys((*product.names, *term.names)))
         kept = tuple(n for n in names if n != name) if i == len(rest) else names
         axis = {n: i for i, n in enumerate(names)}
-        draws = len(names)
-        values = np.einsum(
-            product.values,
-            [*(axis[n] for n in product.names), draws],
-            term.values,
-            [*(axis[n] for n in term.names), draws],
-            [*(axis[n] for n in kept), draws],
-        )
+        operands: list[Any] = []
+        for t in (product, term):
+            operands += [t.values, [*(axis[n] for n in t.names), len(names)]]
+        values = np.einsum(*operands, [*(axis[n] for n in kept), len(names)])
         product = _Term(kept, values)
     if rest:
         return product

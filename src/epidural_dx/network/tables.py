@@ -55,7 +55,7 @@ def bounded_least_squares(
     square = np.einsum("...ri,...rj->...ij", design, design)
     product = np.einsum("...ri,...r->...i", design, target)
     size = square.shape[-1]
-    x = np.full_like(product, 0.5 * (low + high))
+    x: Array = np.full_like(product, 0.5 * (low + high))
     for _ in range(sweeps):
         before = x.copy()
         for i in range(size):
