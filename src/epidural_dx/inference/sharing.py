@@ -205,7 +205,7 @@ def share_tables(
         table = tables[one.factor]
         lead = table.ndim - dimensions[one.factor]
         axis = one.axis + lead
-        kept = table[(*(slice(None) for _ in range(axis)), list(one.firsts))]
+        kept = np.moveaxis(np.moveaxis(table, axis, 0)[list(one.firsts)], 0, axis)
         if one.scaled:
             others = tuple(a for a in range(lead, table.ndim) if a != axis)
             top = table.max(axis=others)

@@ -114,18 +114,18 @@ def _centres(
         sd = np.stack([spread[k] for k in keys])
         if size == 2:
             nodes, node_weights = np.polynomial.hermite_e.hermegauss(41)
-            half = nodes[:, None, None] * np.hypot(sd[:, :1], sd[:, 1:]) / 2
-            noise = half * np.array([-1.0, 1.0])
+            noise = np.hypot(sd[:, :1], sd[:, 1:])[..., None] / 2 * np.stack([-nodes, nodes])
         else:
             half = ndtri(qmc.Sobol(size, rng=np.random.default_rng(0)).random(512))
-            noise = np.concatenate([half, -half])[:, None, :] * sd
-            node_weights = np.ones(len(noise))
+            noise = sd[..., None] * np.concatenate([half, -half]).T
+            node_weights = np.ones(noise.shape[-1])
         node_weights = node_weights / node_weights.sum()
         at = np.log(target)
+        factor = np.exp(noise)
         for _ in range(60):
-            shares = np.exp(at + noise)
-            shares /= shares.sum(axis=-1, keepdims=True)
-            expected = np.einsum("n,nks->ks", node_weights, shares)
+            weights = np.exp(at)
+            total = np.einsum("ksn,ks->kn", factor, weights)
+            expected = weights * np.einsum("ksn,kn->ks", factor, node_weights / total)
             step = np.log(target / expected)
             at = at + step
             if np.max(np.abs(step)) < 1e-4:
