@@ -24,7 +24,7 @@ from epidural_dx.network.declared import Scenario, read_scenarios
 from epidural_dx.network.mechanisms import fit_rates
 from epidural_dx.network.parameters import NEVER, ColumnKey, Parameters
 from epidural_dx.network.rates import PooledRate, RateCheck
-from epidural_dx.network.structure import Node, Structure, nearest
+from epidural_dx.network.structure import Mechanism, Node, Structure, nearest
 
 Array = NDArray[np.float64]
 
@@ -71,6 +71,10 @@ class Built:
 class TableBuilder:
     """Builds the tables of one structure.
 
+    Findings tell mechanisms of one cause (or of one phase or type that is a mechanism itself)
+    not apart: tables with ``etiology`` as a parent are made with one row for each such *kind*,
+    and the rows are repeated when they are finished.
+
     Parameters
     ----------
     parameters : Parameters
@@ -80,13 +84,26 @@ class TableBuilder:
         self.parameters = parameters
         self.structure = parameters.structure
         self.matrix = parameters.matrix
-        self.states = parameters.states
         self.stack = parameters.stack
         self.filled = parameters.filled
         self.stated_value = parameters.stated_value
         self.stated_vector = parameters.stated_vector
         self.lead = parameters.lead
         self.tables: dict[str, Array] = {}
+        mechanisms = list(self.structure.mechanisms.values())
+        kinds = [self._kind(m) for m in mechanisms]
+        self._kinds = list(dict.fromkeys(kinds))
+        self._kind_of = [self._kinds.index(kind) for kind in kinds]
+        self._firsts = [kinds.index(kind) for kind in self._kinds]
+        self._causes = [mechanisms[i].cause for i in self._firsts]
+
+    def _kind(self, mechanism: Mechanism) -> str:
+        own = self.structure.nodes["lesion_subtype"].states
+        return mechanism.name if mechanism.name in own else mechanism.cause
+
+    def states(self, name: str) -> tuple[str, ...]:
+        """States of a variable as tables are made for: kinds of mechanisms for etiology."""
+        return tuple(self._kinds) if name == "etiology" else self.parameters.states(name)
 
     def build(self) -> Built:
         """Build all tables and fit the rates.
@@ -134,6 +151,7 @@ class TableBuilder:
             )
         try:
             table = self._weakened(node, maker) if "weakened" in node.table else maker(node)
+            table = self._checked(node, np.asarray(table, dtype=float))
         except ModelError:
             raise
         except (KeyError, ValueError, IndexError, TypeError, AttributeError) as error:
@@ -143,7 +161,7 @@ class TableBuilder:
                 line=node.line,
                 name=node.name,
             ) from error
-        return self._checked(node, np.asarray(table, dtype=float))
+        return self._by_mechanism(node, table)
 
     def _weakened(self, node: Node, maker: Callable[[Node], Array]) -> Array:
         """Make a test's finding that something done before weakens (antibiotics, transfusion).
@@ -160,7 +178,7 @@ class TableBuilder:
         done = self.tables[by][..., 1]
         open_axes = len(node.parents)  # the finding's parents but the last, and its states
         for parent in self.structure.nodes[by].parents:  # itself a sign of the first parent
-            done = np.einsum("...pq,...q->...p", self.tables[parent], done)
+            done = np.einsum("...pq,...q->...p", self._by_kind(parent), done)
             open_axes -= 1
         done = np.asarray(done).reshape(*np.shape(done), *(1 for _ in range(open_axes)))
         quiet = node.states.index(spec["quiet"])
@@ -181,12 +199,25 @@ class TableBuilder:
             raise ModelError(f"a column sums to 1 {off:+.2g}", **where)
         if node.table["method"] not in DETERMINISTIC and least == 0:
             raise ModelError("a cell is zero outside a deterministic node", **where)
-        drawn = table.ndim > len(shape)
-        # the bank of draws reads cell after cell, with all draws of each
-        result = np.moveaxis(np.empty((*shape, *self.lead)), -1, 0) if drawn else np.empty(shape)
-        table = np.divide(table, total, out=result)
-        table.setflags(write=False)
-        return table
+        return table / total
+
+    def _by_mechanism(self, node: Node, table: Array) -> Array:
+        """Finish a table: a row for each mechanism, all draws of a cell side by side."""
+        drawn = table.ndim > len(node.parents) + 1
+        cells = np.ascontiguousarray(np.moveaxis(table, 0, -1) if drawn else table)
+        if "etiology" in node.parents:
+            cells = np.take(cells, self._kind_of, axis=node.parents.index("etiology"))
+        result: Array = np.moveaxis(cells, -1, 0) if drawn else cells
+        result.setflags(write=False)
+        return result
+
+    def _by_kind(self, name: str) -> Array:
+        """Return a finished table whose first parent may be etiology, with a row for each kind."""
+        table, parents = self.tables[name], self.structure.nodes[name].parents
+        if parents[0] != "etiology":
+            return table
+        rows = (*(slice(None) for _ in self.lead[: table.ndim - len(parents) - 1]), self._firsts)
+        return table[rows]
 
     def _sure(self, node: Node, state: str) -> Array:
         """All mass on one state."""
@@ -253,20 +284,18 @@ class TableBuilder:
         )
 
     def _make_lesion_cause(self, node: Node) -> Array:
-        return np.stack([self._sure(node, m.cause) for m in self.structure.mechanisms.values()])
+        return np.stack([self._sure(node, cause) for cause in self._causes])
 
     def _make_lesion_subtype(self, node: Node) -> Array:
-        table = self.filled((len(self.structure.mechanisms), len(node.states)), 0.0)
-        for i, m in enumerate(self.structure.mechanisms.values()):
-            subtypes = self.structure.subtypes.get(m.cause)
-            if m.name in node.states:
-                table[..., i, node.states.index(m.name)] = 1.0
-            elif subtypes:
-                for subtype in subtypes:
-                    share = self.parameters.subtype_shares[subtype]
-                    table[..., i, node.states.index(subtype)] = share
-            else:
-                table[..., i, node.states.index(m.cause)] = 1.0
+        table = self.filled((len(self._kinds), len(node.states)), 0.0)
+        for i, (kind, cause) in enumerate(zip(self._kinds, self._causes, strict=True)):
+            subtypes = self.structure.subtypes.get(cause)
+            if kind in node.states or not subtypes:
+                table[..., i, node.states.index(kind)] = 1.0
+                continue
+            for subtype in subtypes:
+                share = self.parameters.subtype_shares[subtype]
+                table[..., i, node.states.index(subtype)] = share
         return formulas.normalized(table)
 
     def _make_associated(self, node: Node) -> Array:
@@ -322,7 +351,7 @@ class TableBuilder:
         if given == parent:
             return matrix
         if given == "lesion_subtype" and parent == "etiology":
-            mixed: Array = np.einsum("...ms,...sk->...mk", self.tables["lesion_subtype"], matrix)
+            mixed: Array = np.einsum("...ms,...sk->...mk", self._by_kind("lesion_subtype"), matrix)
             return mixed
         raise ValueError(f"cannot read {given} by {parent}")
 
@@ -408,11 +437,10 @@ class TableBuilder:
     def _make_rules(self, node: Node) -> Array:
         shape = [len(self.states(p)) for p in node.parents]
         table = self.filled((*shape, len(node.states)), 0.0)
-        causes = [m.cause for m in self.structure.mechanisms.values()]
         for index in np.ndindex(*shape):
             at = {p: self.states(p)[i] for p, i in zip(node.parents, index, strict=True)}
             if "etiology" in at:
-                at["lesion_cause"] = causes[index[node.parents.index("etiology")]]
+                at["lesion_cause"] = self._causes[index[node.parents.index("etiology")]]
             table[(..., *index, slice(None))] = self._first_rule(node, at)
         return table
 
@@ -467,9 +495,9 @@ class TableBuilder:
         weight = self.stated_value(spec["weight"], "share", "hematoma", "present")[..., None]
         by = self.states(spec["by"])
         table = self.stack([base] * len(by), axis=-2)
-        for i, m in enumerate(self.structure.mechanisms.values()):
+        for i, cause in enumerate(self._causes):
             for j, state in enumerate(by):
-                if m.cause in spec["clots"] and state in spec["states"]:
+                if cause in spec["clots"] and state in spec["states"]:
                     sure = self._sure(node, spec["states"][state])
                     table[..., i, j, :] = (1 - weight) * base[..., i, :] + weight * sure
         return table

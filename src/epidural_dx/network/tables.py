@@ -106,34 +106,50 @@ def associated(
         result: Array = wide.transpose(order).reshape(*wide.shape[len(lead) :], -1)
         return result
 
-    # The fitted joint is rows[l] * seed[l, x] * columns[x]: only the two vectors are iterated, and
-    # only where they still move.
-    goal_columns, goal_rows, kernel = flat(child, 1), flat(partner, 1), flat(seed, 2)
-    rows, columns = goal_rows.copy(), goal_columns.copy()
-    here = np.arange(rows.shape[1])
-    some = (goal_columns, goal_rows, kernel, rows)
-    for _ in range(200):
-        some_columns, some_rows, some_kernel, u = some
-        v = some_columns / np.einsum("ln,lxn->xn", u, some_kernel)
-        new = some_rows / np.einsum("lxn,xn->ln", some_kernel, v)
-        moving = (np.abs(new - u) >= 1e-13 * u).any(axis=0)
-        rows[:, here], columns[:, here] = new, v
-        if not moving.any():
-            break
-        if moving.all():
-            some = (some_columns, some_rows, some_kernel, new)
-        else:
-            here = here[moving]
-            some = (
-                some_columns[:, moving],
-                some_rows[:, moving],
-                some_kernel[..., moving],
-                new[:, moving],
-            )
+    # The fitted joint is rows[l] * seed[l, x] * columns[x]: only the two vectors are iterated.
+    kernel = flat(seed, 2)
+    rows, columns = _fitted_margins(flat(partner, 1), flat(child, 1), kernel)
     joint = rows[:, None] * kernel * columns
     joint = joint.reshape(*joint.shape[:2], *reversed(lead))
     order = (*reversed(range(2, joint.ndim)), 0, 1)
     return normalized(joint.transpose(order))
+
+
+def _fitted_margins(goal_rows: Array, goal_columns: Array, kernel: Array) -> tuple[Array, Array]:
+    """Scale rows and columns of many small tables until they have the margins wanted.
+
+    Parameters
+    ----------
+    goal_rows, goal_columns, kernel : ndarray, shapes (l, n), (x, n), (l, x, n)
+
+    Returns
+    -------
+    ndarray, ndarray
+        Factors of the rows, shape (l, n), and of the columns, shape (x, n). A table keeps those
+        of the first round that moves it by no more than rounding.
+    """
+    rows, columns = np.empty_like(goal_rows), np.empty_like(goal_columns)
+    here = np.arange(rows.shape[1])
+    moving = np.ones(len(here), dtype=bool)
+    u = goal_rows
+    for _ in range(200):
+        v = goal_columns / np.einsum("ln,lxn->xn", u, kernel)
+        new = goal_rows / np.einsum("lxn,xn->ln", kernel, v)
+        before, u = u, new
+        still = moving & (np.abs(new - before) >= 1e-13 * before).any(axis=0)
+        done = np.flatnonzero(moving & ~still)
+        rows[:, here[done]], columns[:, here[done]] = new[:, done], v[:, done]
+        left = np.count_nonzero(still)
+        if not left:
+            return rows, columns
+        moving = still
+        if 2 * left < len(still):
+            at = np.flatnonzero(still)
+            here, moving, u = here[at], moving[at], u[:, at]
+            goal_rows, goal_columns = goal_rows[:, at], goal_columns[:, at]
+            kernel, v = kernel[..., at], v[:, at]
+    rows[:, here[moving]], columns[:, here[moving]] = u[:, moving], v[:, moving]
+    return rows, columns
 
 
 def ratio(base: Array, modifier: Array, reference: int, only: Sequence[int] | None = None) -> Array:
