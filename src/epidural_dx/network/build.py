@@ -7,7 +7,7 @@ of the parameters every table gets a leading axis.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from epidural_dx.errors import ModelError
+from epidural_dx.inference import Repeated
 from epidural_dx.literature.base import LiteratureBase
 from epidural_dx.literature.pooling import Pooled
 from epidural_dx.literature.rows import Figure
@@ -34,6 +35,31 @@ DETERMINISTIC = frozenset(
 )
 
 
+class DrawnTables(Mapping[str, Array]):
+    """Tables of draws by name; rows that repeat are kept once and repeated for who asks.
+
+    Attributes
+    ----------
+    kept : dict of str to ndarray or Repeated
+    """
+
+    def __init__(self, kept: dict[str, Array | Repeated]) -> None:
+        self.kept = kept
+
+    def __getitem__(self, name: str) -> Array:
+        """Return a whole table."""
+        table = self.kept[name]
+        return table.whole() if isinstance(table, Repeated) else table
+
+    def __iter__(self) -> Iterator[str]:
+        """Go through the names."""
+        return iter(self.kept)
+
+    def __len__(self) -> int:
+        """Count the tables."""
+        return len(self.kept)
+
+
 @dataclass(frozen=True)
 class Built:
     """Everything that the labelled model needs, as arrays by name.
@@ -44,7 +70,7 @@ class Built:
     scenario : Scenario
     tables : mapping of str to ndarray
         ``tables[x]`` has one axis per parent of x, the states of x last; with draws a leading
-        axis. ``etiology`` is absent.
+        axis (:class:`DrawnTables`). ``etiology`` is absent.
     selection : mapping of str to ndarray
         ``selection[c]`` of shape (mechanisms, states of c): the factors of the rates.
     weights : ndarray, shape (mechanisms,)
@@ -73,7 +99,7 @@ class TableBuilder:
 
     Findings tell mechanisms of one cause (or of one phase or type that is a mechanism itself)
     not apart: tables with ``etiology`` as a parent are made with one row for each such *kind*,
-    and the rows are repeated when they are finished.
+    and the rows are repeated when it is finished.
 
     Parameters
     ----------
@@ -90,10 +116,11 @@ class TableBuilder:
         self.stated_vector = parameters.stated_vector
         self.lead = parameters.lead
         self.tables: dict[str, Array] = {}
+        self._made: dict[str, Array] = {}
         mechanisms = list(self.structure.mechanisms.values())
         kinds = [self._kind(m) for m in mechanisms]
         self._kinds = list(dict.fromkeys(kinds))
-        self._kind_of = [self._kinds.index(kind) for kind in kinds]
+        self._kind_of = tuple(self._kinds.index(kind) for kind in kinds)
         self._firsts = [kinds.index(kind) for kind in self._kinds]
         self._causes = [mechanisms[i].cause for i in self._firsts]
 
@@ -117,12 +144,14 @@ class TableBuilder:
         for node in self.structure.nodes.values():
             if node.name == "etiology":
                 continue
-            self.tables[node.name] = self.table(node)
-        selection, weights, checks = fit_rates(self.parameters, self.tables)
+            self._made[node.name] = self._make(node)
+        kept = {name: self._finished(name, table) for name, table in self._made.items()}
+        tables = DrawnTables(kept)
+        selection, weights, checks = fit_rates(self.parameters, tables)
         return Built(
             structure=self.structure,
             scenario=self.parameters.scenario,
-            tables=self.tables,
+            tables=tables if self.lead else dict(tables),
             selection=selection,
             weights=weights,
             columns=self.parameters.columns,
@@ -139,6 +168,11 @@ class TableBuilder:
         ModelError
             A table that cannot be made or breaks the laws of probability.
         """
+        table = self._finished(node.name, self._make(node))
+        return table.whole() if isinstance(table, Repeated) else table
+
+    def _make(self, node: Node) -> Array:
+        """Make the table of one node with a row for each kind of mechanisms."""
         method = str(node.table["method"])
         maker = getattr(self, f"_make_{method}", None)
         if maker is None:
@@ -151,7 +185,7 @@ class TableBuilder:
             )
         try:
             table = self._weakened(node, maker) if "weakened" in node.table else maker(node)
-            table = self._checked(node, np.asarray(table, dtype=float))
+            return self._checked(node, np.asarray(table, dtype=float))
         except ModelError:
             raise
         except (KeyError, ValueError, IndexError, TypeError, AttributeError) as error:
@@ -161,7 +195,6 @@ class TableBuilder:
                 line=node.line,
                 name=node.name,
             ) from error
-        return self._by_mechanism(node, table)
 
     def _weakened(self, node: Node, maker: Callable[[Node], Array]) -> Array:
         """Make a test's finding that something done before weakens (antibiotics, transfusion).
@@ -175,7 +208,7 @@ class TableBuilder:
             raise ValueError(f"the last parent must be {spec['by']}, what weakens the test")
         table = maker(replace(node, parents=node.parents[:-1]))
         kept = self.stated_value("kept", node.name, "present", "kept")
-        done = self.tables[by][..., 1]
+        done = self._by_kind(by)[..., 1]
         open_axes = len(node.parents)  # the finding's parents but the last, and its states
         for parent in self.structure.nodes[by].parents:  # itself a sign of the first parent
             done = np.einsum("...pq,...q->...p", self._by_kind(parent), done)
@@ -199,25 +232,34 @@ class TableBuilder:
             raise ModelError(f"a column sums to 1 {off:+.2g}", **where)
         if node.table["method"] not in DETERMINISTIC and least == 0:
             raise ModelError("a cell is zero outside a deterministic node", **where)
-        return table / total
-
-    def _by_mechanism(self, node: Node, table: Array) -> Array:
-        """Finish a table: a row for each mechanism, all draws of a cell side by side."""
-        drawn = table.ndim > len(node.parents) + 1
-        cells = np.ascontiguousarray(np.moveaxis(table, 0, -1) if drawn else table)
-        if "etiology" in node.parents:
-            cells = np.take(cells, self._kind_of, axis=node.parents.index("etiology"))
-        result: Array = np.moveaxis(cells, -1, 0) if drawn else cells
+        # all draws of a cell side by side, cell after cell
+        drawn = table.ndim > len(shape)
+        result = np.moveaxis(np.empty((*shape, *self.lead)), -1, 0) if drawn else np.empty(shape)
+        np.divide(table, total, out=result)
         result.setflags(write=False)
         return result
 
-    def _by_kind(self, name: str) -> Array:
-        """Return a finished table whose first parent may be etiology, with a row for each kind."""
-        table, parents = self.tables[name], self.structure.nodes[name].parents
-        if parents[0] != "etiology":
+    def _finished(self, name: str, table: Array) -> Array | Repeated:
+        """Give a table with a row for each kind a row for each mechanism."""
+        parents = self.structure.nodes[name].parents
+        if "etiology" not in parents:
             return table
-        rows = (*(slice(None) for _ in self.lead[: table.ndim - len(parents) - 1]), self._firsts)
-        return table[rows]
+        axis = parents.index("etiology")
+        if table.ndim > len(parents) + 1:
+            return Repeated(table, axis, self._kind_of)
+        whole = np.take(table, self._kind_of, axis=axis)
+        whole.setflags(write=False)
+        return whole
+
+    def _by_kind(self, name: str) -> Array:
+        """Return a table that was made before, with a row for each kind of mechanisms."""
+        if name in self._made:
+            return self._made[name]
+        table, parents = self.tables[name], self.structure.nodes[name].parents
+        if "etiology" not in parents:
+            return table
+        axis = parents.index("etiology") - len(parents) - 1
+        return np.moveaxis(np.moveaxis(table, axis, 0)[self._firsts], 0, axis)
 
     def _sure(self, node: Node, state: str) -> Array:
         """All mass on one state."""

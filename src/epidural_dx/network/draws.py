@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 from scipy.stats import qmc
 
-from epidural_dx.inference import Network
+from epidural_dx.inference import Network, Repeated
 from epidural_dx.literature.base import LiteratureBase
 from epidural_dx.literature.pooling import Pooled, Settings
 from epidural_dx.network.assembly import selection_scale
-from epidural_dx.network.build import Built, build
+from epidural_dx.network.build import Built, DrawnTables, build
 from epidural_dx.network.declared import read_associations
 from epidural_dx.network.parameters import ColumnKey
 from epidural_dx.network.rates import PooledRate
@@ -72,7 +72,7 @@ def draw_parameters(
     sizes = [len(p.mean) for p in columns.values()]
     width = sum(sizes) + len(rates) + len(associations)
     # Draws lie side by side in memory, see `epidural_dx.network.tables`.
-    z = np.ascontiguousarray(_normals(draws, width, seed, quasi_random).T)
+    z = _normals(draws, width, seed, quasi_random)
     values: dict[ColumnKey, Array] = {}
     at = 0
     spread = {key: _log_sd(key, pooled, settings) for key, pooled in columns.items()}
@@ -135,10 +135,16 @@ def _centres(
 
 
 def _normals(draws: int, width: int, seed: int, quasi_random: bool) -> Array:
+    """Return standard normal numbers, shape (width, draws): one draw is made after the other."""
     if quasi_random:
         uniform = qmc.LatinHypercube(width, rng=np.random.default_rng(seed)).random(draws)
-        return np.asarray(ndtri(np.clip(uniform, 1e-12, 1 - 1e-12)))
-    return np.random.default_rng(seed).standard_normal((draws, width))
+        return np.ascontiguousarray(ndtri(np.clip(uniform, 1e-12, 1 - 1e-12)).T)
+    rng = np.random.default_rng(seed)
+    z = np.empty((width, draws))
+    for start in range(0, draws, 100):
+        some = z[:, start : start + 100]
+        some[...] = rng.standard_normal((some.shape[1], width)).T
+    return z
 
 
 def draw_tables(
@@ -178,13 +184,14 @@ def draw_tables(
     return drawn, values
 
 
-def factor_tables(drawn: Built, network: Network) -> list[Array]:
+def factor_tables(drawn: Built, network: Network) -> list[Array | Repeated]:
     """Tables in the order of the factors of `network`, for the engine's bank.
 
     Each has the shape (draws, *shape), or the plain shape where nothing was drawn.
     """
     prior, selection = selection_scale(drawn)
-    tables = [prior if name == "etiology" else drawn.tables[name] for name in drawn.structure.nodes]
+    kept = drawn.tables.kept if isinstance(drawn.tables, DrawnTables) else drawn.tables
+    tables = [prior if name == "etiology" else kept[name] for name in drawn.structure.nodes]
     tables += list(selection.values())
     if len(tables) != len(network.factors):
         raise ValueError("the draws belong to another network")
