@@ -311,15 +311,11 @@ class _Fit:
         ]
         subtypes = tuple(self.parameters.structure.subtypes.get(cause, (own,)))
         experts = []
-        for expert in sorted({c.expert for c in literature.experts}):
-            cells = [
-                c
-                for c in literature.experts
-                if c.expert == expert
-                and c.variable == variable
-                and c.given == "lesion_subtype"
-                and c.given_states[0] in subtypes
-            ]
+        judged = [
+            c for c in literature.cells(variable, "lesion_subtype") if c.given_states[0] in subtypes
+        ]
+        for expert in sorted({c.expert for c in judged}):
+            cells = [c for c in judged if c.expert == expert]
             mean = np.array(
                 [np.mean([c.probability for c in cells if c.states == (s,)]) for s in names]
             )

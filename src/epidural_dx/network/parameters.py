@@ -332,10 +332,8 @@ class Parameters:
     ) -> tuple[float, tuple[str, ...]] | None:
         values = [
             c.probability
-            for c in self.literature.experts
-            if c.variable == variable
-            and c.states == (state,)
-            and c.given == "age_group"
+            for c in self.literature.cells(variable, "age_group")
+            if c.states == (state,)
             and c.given_states == (age,)
             and c.context == context
         ]
