@@ -33,6 +33,10 @@ Array = NDArray[np.float64]
 DETERMINISTIC = frozenset(
     {"deterministic", "dominance", "lesion_cause", "lesion_subtype", "isth_score"}
 )
+#: Methods that may have ``etiology`` as a parent: they ask for the cause, phase or type alone.
+OF_KINDS = frozenset(
+    {"lesion_cause", "lesion_subtype", "noisy_or", "noisy_max", "clot_with_tumor", "rules"}
+)
 
 
 class DrawnTables(Mapping[str, Array]):
@@ -179,6 +183,14 @@ class TableBuilder:
             known = sorted(m[6:] for m in dir(self) if m.startswith("_make_"))
             raise ModelError(
                 f"unknown method {method!r}; methods are {', '.join(known)}",
+                file=node.file,
+                line=node.line,
+                name=node.name,
+            )
+        if "etiology" in node.parents and method not in OF_KINDS:
+            raise ModelError(
+                f"{method} has no use for etiology as a parent; "
+                f"methods that have are {', '.join(sorted(OF_KINDS))}",
                 file=node.file,
                 line=node.line,
                 name=node.name,
@@ -481,7 +493,7 @@ class TableBuilder:
         table = self.filled((*shape, len(node.states)), 0.0)
         for index in np.ndindex(*shape):
             at = {p: self.states(p)[i] for p, i in zip(node.parents, index, strict=True)}
-            if "etiology" in at:
+            if at.pop("etiology", None):
                 at["lesion_cause"] = self._causes[index[node.parents.index("etiology")]]
             table[(..., *index, slice(None))] = self._first_rule(node, at)
         return table
