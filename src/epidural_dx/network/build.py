@@ -771,7 +771,6 @@ def build(
     *,
     keep: Callable[[Figure], bool] | None = None,
     values: Mapping[ColumnKey, Array] | None = None,
-    known: Mapping[ColumnKey, Pooled] | None = None,
 ) -> Built:
     """Build the tables of `structure` under the scenario of that name.
 
@@ -784,8 +783,6 @@ def build(
         Leaves out literature rows for which it returns False.
     values : mapping, optional
         Replacements of parameters, see :class:`~epidural_dx.network.parameters.Parameters`.
-    known : mapping, optional
-        Columns of an earlier build from the same files, taken instead of pooled again.
 
     Raises
     ------
@@ -801,7 +798,7 @@ def build(
             name=scenario,
         )
     parameters = Parameters(
-        structure, literature, priors, scenarios[scenario], keep=keep, values=values, known=known
+        structure, literature, priors, scenarios[scenario], keep=keep, values=values
     )
     return TableBuilder(parameters).build()
 

@@ -23,9 +23,9 @@ from epidural_dx.inference import Network, Repeated
 from epidural_dx.literature.base import LiteratureBase
 from epidural_dx.literature.pooling import Pooled, Settings
 from epidural_dx.network.assembly import selection_scale
-from epidural_dx.network.build import Built, DrawnTables, build
+from epidural_dx.network.build import Built, DrawnTables, TableBuilder
 from epidural_dx.network.declared import read_associations
-from epidural_dx.network.parameters import ColumnKey
+from epidural_dx.network.parameters import ColumnKey, Parameters
 from epidural_dx.network.rates import PooledRate
 from epidural_dx.network.structure import Structure
 
@@ -178,10 +178,10 @@ def draw_tables(
         seed,
         quasi_random=quasi_random,
     )
-    drawn = build(
-        structure, literature, priors, built.scenario.name, values=values, known=built.columns
+    parameters = Parameters(
+        structure, literature, priors, built.scenario, values=values, known=built.columns
     )
-    return drawn, values
+    return TableBuilder(parameters).build(), values
 
 
 def factor_tables(drawn: Built, network: Network) -> list[Array | Repeated]:

@@ -333,9 +333,7 @@ class Parameters:
         values = [
             c.probability
             for c in self.literature.cells(variable, "age_group")
-            if c.states == (state,)
-            and c.given_states == (age,)
-            and c.context == context
+            if c.states == (state,) and c.given_states == (age,) and c.context == context
         ]
         if values:
             return float(np.exp(np.mean(np.log(np.maximum(values, 1e-9))))), ()
