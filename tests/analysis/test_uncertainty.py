@@ -80,6 +80,7 @@ def test_intervals_equal_an_independent_monte_carlo(model: Model, agrum_network:
     drawn, _ = draw_tables(
         model.built, model.built.structure, model.literature, model._priors, draws, 0
     )
+    tables = dict(drawn.tables)
     network = pyagrum.BayesNet(agrum_network)
     findings = {n: list(w) for n, w in evidence.likelihoods.items()} | model.selection_evidence
     wanted = ["lesion_cause", "etiology", "marrow_infiltration"]
@@ -87,7 +88,7 @@ def test_intervals_equal_an_independent_monte_carlo(model: Model, agrum_network:
     for i in range(draws):
         one = dataclasses.replace(
             drawn,
-            tables={n: _row(t, model.built.tables[n], i) for n, t in drawn.tables.items()},
+            tables={n: _row(t, model.built.tables[n], i) for n, t in tables.items()},
             selection={n: _row(t, model.built.selection[n], i) for n, t in drawn.selection.items()},
             weights=drawn.weights[i],
         )

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from inference_networks import enumerate_joint, marginal, pair_marginal, random_evidence
 
 import epidural_dx as edx
-from epidural_dx.inference import Engine, Factor, Network, compile_network, mutual_information
+from epidural_dx.inference import (
+    Engine,
+    Factor,
+    Network,
+    Repeated,
+    compile_network,
+    mutual_information,
+)
 from epidural_dx.inference.plan import plan_sharing
 from epidural_dx.inference.sharing import alike, canonical, find_shared, numbered
 
@@ -193,6 +200,43 @@ def test_draws_that_tell_more_states_apart_are_answered_exactly(
             np.testing.assert_allclose(
                 together.joints[v][0, draw], pair_marginal(full, (1,), v) / full.sum(), atol=1e-11
             )
+
+
+@pytest.mark.parametrize("relay", [False, True])
+@pytest.mark.parametrize("draws", [1, 9])
+def test_tables_that_repeat_slices_make_the_bank_of_the_whole_tables(
+    relay: bool, draws: int
+) -> None:
+    """Slices given once with their classes are answered as the tables written out."""
+    rng = np.random.default_rng(12)
+    network = grouped_network(rng, relay=relay)
+    plan = compile_network(network, 0, 1, tries=3)
+    engine = Engine(plan)
+    tables: list = []
+    for factor in network.factors:
+        table = factor.table
+        if factor.child not in (None, 0, 1) and 0 in factor.variables:
+            axis = factor.variables.index(0)
+            classes = alike(np.moveaxis(table, axis, 0).reshape(table.shape[axis], -1))
+            firsts = [classes.index(c) for c in range(max(classes) + 1)]
+            kept = np.take(table, firsts, axis=axis)
+            kept = kept * rng.uniform(0.5, 1.5, size=(draws, *kept.shape))
+            table = Repeated(kept / kept.sum(-1, keepdims=True), axis, classes)
+        tables.append(table)
+    assert any(isinstance(t, Repeated) and t.kept.shape != t.shape for t in tables)
+    whole = [t.whole() if isinstance(t, Repeated) else t for t in tables]
+    assert all(w.shape == t.shape for t, w in zip(tables, whole, strict=True))
+    one, other = engine.bank(tables), engine.bank(whole)
+    assert one.draws == other.draws == draws
+    assert len(one.programs) == len(other.programs)
+    for number in range(len(one.programs)):
+        np.testing.assert_array_equal(
+            one.packed(number, 0, draws), other.packed(number, 0, draws)
+        )
+    got = engine.run({5: 1}, target=1, bank=one).joints.stack
+    np.testing.assert_allclose(
+        got, engine.run({5: 1}, target=1, bank=other).joints.stack, atol=1e-14
+    )
 
 
 @both

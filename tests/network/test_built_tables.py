@@ -10,9 +10,11 @@ import pytest
 import yaml
 
 import epidural_dx as edx
+from epidural_dx.analysis.parameters import parameter_draws
 from epidural_dx.errors import ModelError
 from epidural_dx.literature.base import LiteratureBase
 from epidural_dx.network.build import DETERMINISTIC, Built, build
+from epidural_dx.network.draws import draw_tables
 from epidural_dx.network.structure import read_structure
 
 SCENARIOS = (
@@ -130,6 +132,20 @@ def test_an_unknown_table_method_names_the_known_ones(
     )
 
 
+def test_a_method_that_would_need_single_mechanisms_refuses_them(
+    tmp_path: Path, networks: Path, priors: Path, literature: LiteratureBase
+) -> None:
+    """Etiology as a parent of a variable whose method cannot read it is reported."""
+    for path in networks.glob("*.yaml"):
+        text = path.read_text(encoding="utf-8")
+        if path.name == "lesion.yaml":
+            assert "parents: [lesion_subtype]" in text
+            text = text.replace("parents: [lesion_subtype]", "parents: [etiology]")
+        (tmp_path / path.name).write_text(text, encoding="utf-8")
+    with pytest.raises(ModelError, match="no use for etiology as a parent; methods that have are"):
+        build(read_structure(tmp_path), literature, priors)
+
+
 def test_given_values_replace_the_pooled_means(
     model: edx.Model, priors: Path, literature: LiteratureBase
 ) -> None:
@@ -143,3 +159,42 @@ def test_given_values_replace_the_pooled_means(
     rest = np.arange(len(model.built.tables["t1_signal"])) != cyst
     assert np.array_equal(changed.tables["t1_signal"][rest], model.built.tables["t1_signal"][rest])
     assert np.array_equal(changed.weights, model.built.weights)
+
+
+def test_tables_of_draws_are_those_of_every_draw_alone(
+    model: edx.Model, priors: Path, literature: LiteratureBase
+) -> None:
+    """Tables, selection and scales built from many draws equal those of each draw by itself."""
+    built = model.built
+    drawn, values = draw_tables(built, built.structure, literature, priors, 3, 5)
+    assert set(drawn.tables) == set(built.tables)
+    for i in range(3):
+        one = {key: value[i] for key, value in values.items()}
+        alone = build(built.structure, literature, priors, values=one)
+        assert drawn.weights[i] == pytest.approx(alone.weights, rel=1e-10)
+        for many, single in ((drawn.tables, alone.tables), (drawn.selection, alone.selection)):
+            for name, table in single.items():
+                row = many[name][i] if many[name].ndim > table.ndim else many[name]
+                np.testing.assert_allclose(row, table, rtol=1e-9, atol=1e-14, err_msg=name)
+
+
+def test_columns_are_pooled_once_and_not_for_every_drawing(
+    model: edx.Model, priors: Path, literature: LiteratureBase
+) -> None:
+    """The columns behind draws are those of the model, in the same order, not pooled again.
+
+    Declared columns without figures are read anew.
+    """
+    built = model.built
+    drawn, _ = draw_tables(built, built.structure, literature, priors, 2, 0)
+    assert list(drawn.columns) == list(built.columns)
+    for key, pooled in built.columns.items():
+        if pooled.literature:
+            assert drawn.columns[key] is pooled, key
+
+
+def test_a_draw_does_not_depend_on_how_many_follow(model: edx.Model) -> None:
+    """The first of many independent draws are those of a few with the same seed."""
+    few, many = (parameter_draws(model, draws, 11) for draws in (30, 230))
+    for key, values in few.items():
+        assert np.array_equal(values, many[key][:30]), key

@@ -218,6 +218,7 @@ class TableMap:
         rows = len(next(iter(values.values())))
         clone = copy.copy(self._parameters)
         clone.values, clone.lead, clone.seen = dict(values), (rows,), set()
+        clone.known = self._parameters.columns
         clone.subtype_shares = dict(self._parameters.subtype_shares)
         if self._shares & set(values):
             clone.set_subtype_shares()
@@ -357,7 +358,7 @@ class TableMap:
         """Return the engine's tables for the variants, one per row of `values`."""
         changed = self.rebuilt(values)
         rows = len(next(iter(values.values())))
-        tables = [np.ascontiguousarray(changed.get(i, t)) for i, t in enumerate(self.base)]
+        tables = [changed.get(i, t) for i, t in enumerate(self.base)]
         if not changed:
             tables[0] = np.broadcast_to(tables[0], (rows, *tables[0].shape)).copy()
         return self.model.engine.bank(tables)

@@ -8,7 +8,7 @@ Arrays only: variables and states are integers, nothing is read or written. Typi
     result.posterior, result.information, result.joints[another_finding]
 """
 
-from epidural_dx.inference.bank import Bank
+from epidural_dx.inference.bank import Bank, Repeated
 from epidural_dx.inference.derivatives import (
     Derivatives,
     log_evidence_derivatives,
@@ -32,6 +32,7 @@ __all__ = [
     "Observation",
     "Plan",
     "Program",
+    "Repeated",
     "Result",
     "Target",
     "compile_network",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from epidural_dx.inference.bank import Bank, build_bank
+from epidural_dx.inference.bank import Bank, Repeated, build_bank
 from epidural_dx.inference.derivatives import (
     Derivatives,
     log_evidence_derivatives,
@@ -258,14 +258,14 @@ class Engine:
 
     # -- parameter draws --------------------------------------------------------------------------
 
-    def bank(self, tables: Sequence[FloatArray]) -> Bank:
+    def bank(self, tables: Sequence[FloatArray | Repeated]) -> Bank:
         """Bring parameter draws into the order of the plan, once for many questions.
 
         Parameters
         ----------
         tables
             One array per factor of the network: ``(draws, *shape)``, or the plain shape for
-            factors that are the same in every draw.
+            factors that are the same in every draw. `Repeated` stands for a table of draws.
 
         Returns
         -------

@@ -125,18 +125,13 @@ def alike(rows: FloatArray) -> tuple[int, ...]:
 
 
 def _slices(table: FloatArray, axis: int, scaled: bool) -> FloatArray:
-    """Return the slices along the root as rows, shape (states, draws * other cells)."""
-    rows = np.moveaxis(table, axis + 1, 1)
-    rows = rows.reshape(rows.shape[0], rows.shape[1], -1)
+    """Return the slices along the root as rows, shape (states, other cells * draws)."""
+    rows = np.moveaxis(table, (axis + 1, 0), (0, -1))
+    rows = rows.reshape(len(rows), -1, rows.shape[-1])
     if scaled:
-        rows = rows / _largest(rows)[:, :, None]
-    return np.ascontiguousarray(np.moveaxis(rows, 1, 0)).reshape(rows.shape[1], -1)
-
-
-def _largest(rows: FloatArray) -> FloatArray:
-    """Return the largest cell of every slice, 1 for a slice of zeros."""
-    top: FloatArray = rows.max(axis=2)
-    return np.where(top > 0, top, 1.0)
+        top = rows.max(axis=1, keepdims=True)
+        rows = rows / np.where(top > 0, top, 1.0)
+    return rows.reshape(len(rows), -1)
 
 
 def find_shared(
@@ -210,7 +205,7 @@ def share_tables(
         table = tables[one.factor]
         lead = table.ndim - dimensions[one.factor]
         axis = one.axis + lead
-        kept = np.take(table, one.firsts, axis=axis)
+        kept = np.moveaxis(np.moveaxis(table, axis, 0)[list(one.firsts)], 0, axis)
         if one.scaled:
             others = tuple(a for a in range(lead, table.ndim) if a != axis)
             top = table.max(axis=others)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,17 @@ class LiteratureBase:
             if figure.id == row:
                 return figure
         raise KeyError(row)
+
+    @cached_property
+    def _cells(self) -> dict[tuple[str, str], list[ExpertCell]]:
+        found: dict[tuple[str, str], list[ExpertCell]] = {}
+        for cell in self.experts:
+            found.setdefault((cell.variable, cell.given), []).append(cell)
+        return found
+
+    def cells(self, variable: str, given: str) -> Sequence[ExpertCell]:
+        """Return the experts' cells of P(variable | given), in the order of their files."""
+        return self._cells.get((variable, given), ())
 
     def pooled_columns(
         self,
@@ -184,8 +196,8 @@ class LiteratureBase:
     ) -> dict[str, list[ExpertColumn]]:
         """Experts' columns of P(variable | given), normalised, keyed by the given state."""
         raw: dict[tuple[str, str], list[ExpertCell]] = {}
-        for cell in self.experts:
-            if cell.variable == variable and cell.given == given and cell.context == context:
+        for cell in self.cells(variable, given):
+            if cell.context == context:
                 for g in cell.given_states:
                     raw.setdefault((g, cell.expert), []).append(cell)
         columns: dict[str, list[ExpertColumn]] = {}

@@ -7,7 +7,7 @@ of the parameters every table gets a leading axis.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from epidural_dx.errors import ModelError
+from epidural_dx.inference import Repeated
 from epidural_dx.literature.base import LiteratureBase
 from epidural_dx.literature.pooling import Pooled
 from epidural_dx.literature.rows import Figure
@@ -24,7 +25,7 @@ from epidural_dx.network.declared import Scenario, read_scenarios
 from epidural_dx.network.mechanisms import fit_rates
 from epidural_dx.network.parameters import NEVER, ColumnKey, Parameters
 from epidural_dx.network.rates import PooledRate, RateCheck
-from epidural_dx.network.structure import Node, Structure, nearest
+from epidural_dx.network.structure import Mechanism, Node, Structure, nearest
 
 Array = NDArray[np.float64]
 
@@ -32,6 +33,35 @@ Array = NDArray[np.float64]
 DETERMINISTIC = frozenset(
     {"deterministic", "dominance", "lesion_cause", "lesion_subtype", "isth_score"}
 )
+#: Methods that may have ``etiology`` as a parent: they ask for the cause, phase or type alone.
+OF_KINDS = frozenset(
+    {"lesion_cause", "lesion_subtype", "noisy_or", "noisy_max", "clot_with_tumor", "rules"}
+)
+
+
+class DrawnTables(Mapping[str, Array]):
+    """Tables of draws by name; rows that repeat are kept once and repeated for who asks.
+
+    Attributes
+    ----------
+    kept : dict of str to ndarray or Repeated
+    """
+
+    def __init__(self, kept: dict[str, Array | Repeated]) -> None:
+        self.kept = kept
+
+    def __getitem__(self, name: str) -> Array:
+        """Return a whole table."""
+        table = self.kept[name]
+        return table.whole() if isinstance(table, Repeated) else table
+
+    def __iter__(self) -> Iterator[str]:
+        """Go through the names."""
+        return iter(self.kept)
+
+    def __len__(self) -> int:
+        """Count the tables."""
+        return len(self.kept)
 
 
 @dataclass(frozen=True)
@@ -44,7 +74,7 @@ class Built:
     scenario : Scenario
     tables : mapping of str to ndarray
         ``tables[x]`` has one axis per parent of x, the states of x last; with draws a leading
-        axis. ``etiology`` is absent.
+        axis (:class:`DrawnTables`). ``etiology`` is absent.
     selection : mapping of str to ndarray
         ``selection[c]`` of shape (mechanisms, states of c): the factors of the rates.
     weights : ndarray, shape (mechanisms,)
@@ -71,6 +101,10 @@ class Built:
 class TableBuilder:
     """Builds the tables of one structure.
 
+    Findings tell mechanisms of one cause (or of one phase or type that is a mechanism itself)
+    not apart: tables with ``etiology`` as a parent are made with one row for each such *kind*,
+    and the rows are repeated when it is finished.
+
     Parameters
     ----------
     parameters : Parameters
@@ -80,11 +114,27 @@ class TableBuilder:
         self.parameters = parameters
         self.structure = parameters.structure
         self.matrix = parameters.matrix
-        self.states = parameters.states
+        self.stack = parameters.stack
+        self.filled = parameters.filled
         self.stated_value = parameters.stated_value
         self.stated_vector = parameters.stated_vector
         self.lead = parameters.lead
         self.tables: dict[str, Array] = {}
+        self._made: dict[str, Array] = {}
+        mechanisms = list(self.structure.mechanisms.values())
+        kinds = [self._kind(m) for m in mechanisms]
+        self._kinds = list(dict.fromkeys(kinds))
+        self._kind_of = tuple(self._kinds.index(kind) for kind in kinds)
+        self._firsts = [kinds.index(kind) for kind in self._kinds]
+        self._causes = [mechanisms[i].cause for i in self._firsts]
+
+    def _kind(self, mechanism: Mechanism) -> str:
+        own = self.structure.nodes["lesion_subtype"].states
+        return mechanism.name if mechanism.name in own else mechanism.cause
+
+    def states(self, name: str) -> tuple[str, ...]:
+        """States of a variable as tables are made for: kinds of mechanisms for etiology."""
+        return tuple(self._kinds) if name == "etiology" else self.parameters.states(name)
 
     def build(self) -> Built:
         """Build all tables and fit the rates.
@@ -98,12 +148,14 @@ class TableBuilder:
         for node in self.structure.nodes.values():
             if node.name == "etiology":
                 continue
-            self.tables[node.name] = self.table(node)
-        selection, weights, checks = fit_rates(self.parameters, self.tables)
+            self._made[node.name] = self._make(node)
+        kept = {name: self._finished(name, table) for name, table in self._made.items()}
+        tables = DrawnTables(kept)
+        selection, weights, checks = fit_rates(self.parameters, tables)
         return Built(
             structure=self.structure,
             scenario=self.parameters.scenario,
-            tables=self.tables,
+            tables=tables if self.lead else dict(tables),
             selection=selection,
             weights=weights,
             columns=self.parameters.columns,
@@ -120,6 +172,11 @@ class TableBuilder:
         ModelError
             A table that cannot be made or breaks the laws of probability.
         """
+        table = self._finished(node.name, self._make(node))
+        return table.whole() if isinstance(table, Repeated) else table
+
+    def _make(self, node: Node) -> Array:
+        """Make the table of one node with a row for each kind of mechanisms."""
         method = str(node.table["method"])
         maker = getattr(self, f"_make_{method}", None)
         if maker is None:
@@ -130,8 +187,17 @@ class TableBuilder:
                 line=node.line,
                 name=node.name,
             )
+        if "etiology" in node.parents and method not in OF_KINDS:
+            raise ModelError(
+                f"{method} has no use for etiology as a parent; "
+                f"methods that have are {', '.join(sorted(OF_KINDS))}",
+                file=node.file,
+                line=node.line,
+                name=node.name,
+            )
         try:
             table = self._weakened(node, maker) if "weakened" in node.table else maker(node)
+            return self._checked(node, np.asarray(table, dtype=float))
         except ModelError:
             raise
         except (KeyError, ValueError, IndexError, TypeError, AttributeError) as error:
@@ -141,7 +207,6 @@ class TableBuilder:
                 line=node.line,
                 name=node.name,
             ) from error
-        return self._checked(node, np.asarray(table, dtype=float))
 
     def _weakened(self, node: Node, maker: Callable[[Node], Array]) -> Array:
         """Make a test's finding that something done before weakens (antibiotics, transfusion).
@@ -155,10 +220,10 @@ class TableBuilder:
             raise ValueError(f"the last parent must be {spec['by']}, what weakens the test")
         table = maker(replace(node, parents=node.parents[:-1]))
         kept = self.stated_value("kept", node.name, "present", "kept")
-        done = self.tables[by][..., 1]
+        done = self._by_kind(by)[..., 1]
         open_axes = len(node.parents)  # the finding's parents but the last, and its states
         for parent in self.structure.nodes[by].parents:  # itself a sign of the first parent
-            done = (self.tables[parent] @ done[..., None])[..., 0]
+            done = np.einsum("...pq,...q->...p", self._by_kind(parent), done)
             open_axes -= 1
         done = np.asarray(done).reshape(*np.shape(done), *(1 for _ in range(open_axes)))
         quiet = node.states.index(spec["quiet"])
@@ -170,16 +235,43 @@ class TableBuilder:
         shape = tuple(len(self.states(p)) for p in node.parents) + (len(node.states),)
         if table.shape[-len(shape) :] != shape or table.shape[: -len(shape)] not in ((), self.lead):
             raise ModelError(f"the table has the shape {table.shape}, not {shape}", **where)
-        if not np.all(np.isfinite(table)) or np.any(table < 0):
+        total, least = table.sum(-1, keepdims=True), table.min()
+        # cells that are not negative and have a finite sum are finite
+        if not least >= 0 or not np.all(np.isfinite(total)):
             raise ModelError("the table has a negative or undefined cell", **where)
-        off = float(np.max(np.abs(table.sum(-1) - 1)))
+        off = float(np.max(np.abs(total - 1)))
         if off > 1e-9:
             raise ModelError(f"a column sums to 1 {off:+.2g}", **where)
-        if node.table["method"] not in DETERMINISTIC and np.any(table == 0):
+        if node.table["method"] not in DETERMINISTIC and least == 0:
             raise ModelError("a cell is zero outside a deterministic node", **where)
-        table = table / table.sum(-1, keepdims=True)
-        table.setflags(write=False)
-        return table
+        # all draws of a cell side by side, cell after cell
+        drawn = table.ndim > len(shape)
+        result = np.moveaxis(np.empty((*shape, *self.lead)), -1, 0) if drawn else np.empty(shape)
+        np.divide(table, total, out=result)
+        result.setflags(write=False)
+        return result
+
+    def _finished(self, name: str, table: Array) -> Array | Repeated:
+        """Give a table with a row for each kind a row for each mechanism."""
+        parents = self.structure.nodes[name].parents
+        if "etiology" not in parents:
+            return table
+        axis = parents.index("etiology")
+        if table.ndim > len(parents) + 1:
+            return Repeated(table, axis, self._kind_of)
+        whole = np.take(table, self._kind_of, axis=axis)
+        whole.setflags(write=False)
+        return whole
+
+    def _by_kind(self, name: str) -> Array:
+        """Return a table that was made before, with a row for each kind of mechanisms."""
+        if name in self._made:
+            return self._made[name]
+        table, parents = self.tables[name], self.structure.nodes[name].parents
+        if "etiology" not in parents:
+            return table
+        axis = parents.index("etiology") - len(parents) - 1
+        return np.moveaxis(np.moveaxis(table, axis, 0)[self._firsts], 0, axis)
 
     def _sure(self, node: Node, state: str) -> Array:
         """All mass on one state."""
@@ -217,14 +309,14 @@ class TableBuilder:
         missed = self.stated_value("record_missed", "record", "any", "present")
         unrelated = self.matrix(node.name, "lesion_subtype", given_states=node.table["unrelated"])
         false = unrelated[..., 1].mean(-1)
-        return formulas.binary(np.stack([false, 1 - missed], axis=-1))
+        return formulas.binary(self.stack([false, 1 - missed]))
 
     def _make_cells(self, node: Node) -> Array:
         if not node.parents:
             return self.stated_vector(node.table["id"], node.name, "any")
         (parent,) = node.parents
         columns = [self.stated_vector(node.table["id"], node.name, g) for g in self.states(parent)]
-        return np.stack(columns, axis=-2)
+        return self.stack(columns, axis=-2)
 
     def _make_deterministic(self, node: Node) -> Array:
         (parent,) = node.parents
@@ -246,20 +338,18 @@ class TableBuilder:
         )
 
     def _make_lesion_cause(self, node: Node) -> Array:
-        return np.stack([self._sure(node, m.cause) for m in self.structure.mechanisms.values()])
+        return np.stack([self._sure(node, cause) for cause in self._causes])
 
     def _make_lesion_subtype(self, node: Node) -> Array:
-        table = np.zeros((*self.lead, len(self.structure.mechanisms), len(node.states)))
-        for i, m in enumerate(self.structure.mechanisms.values()):
-            subtypes = self.structure.subtypes.get(m.cause)
-            if m.name in node.states:
-                table[..., i, node.states.index(m.name)] = 1.0
-            elif subtypes:
-                for subtype in subtypes:
-                    share = self.parameters.subtype_shares[subtype]
-                    table[..., i, node.states.index(subtype)] = share
-            else:
-                table[..., i, node.states.index(m.cause)] = 1.0
+        table = self.filled((len(self._kinds), len(node.states)), 0.0)
+        for i, (kind, cause) in enumerate(zip(self._kinds, self._causes, strict=True)):
+            subtypes = self.structure.subtypes.get(cause)
+            if kind in node.states or not subtypes:
+                table[..., i, node.states.index(kind)] = 1.0
+                continue
+            for subtype in subtypes:
+                share = self.parameters.subtype_shares[subtype]
+                table[..., i, node.states.index(subtype)] = share
         return formulas.normalized(table)
 
     def _make_associated(self, node: Node) -> Array:
@@ -291,7 +381,7 @@ class TableBuilder:
         removed = self.matrix(spec["removed"], spec["base"])[..., 1]
         kept = np.clip(present / (1 - removed), None, 0.98)
         floor = np.full_like(kept, self.parameters.literature.settings.floor)
-        return formulas.binary(np.stack([kept, floor], axis=-1))
+        return formulas.binary(self.stack([kept, floor]))
 
     def _make_ratio(self, node: Node) -> Array:
         spec = node.table
@@ -315,7 +405,8 @@ class TableBuilder:
         if given == parent:
             return matrix
         if given == "lesion_subtype" and parent == "etiology":
-            return np.asarray(self.tables["lesion_subtype"] @ matrix)
+            mixed: Array = np.einsum("...ms,...sk->...mk", self._by_kind("lesion_subtype"), matrix)
+            return mixed
         raise ValueError(f"cannot read {given} by {parent}")
 
     def _make_noisy_or(self, node: Node) -> Array:
@@ -330,9 +421,9 @@ class TableBuilder:
             shares = [
                 self.parameters.prevalence(spec["prevalence"], "present", age, {}) for age in names
             ]
-            return np.stack(shares, axis=-1)
+            return self.stack(shares)
         if "link" in spec:
-            link = np.zeros((*self.lead, len(names)))
+            link = self.filled((len(names),), 0.0)
             for state, cell in spec["link"].items():
                 column = self.matrix(node.name, cell["given"], given_states=[cell["state"]])
                 link[..., names.index(state)] = column[..., 0, 1]
@@ -376,7 +467,7 @@ class TableBuilder:
             formulas.bounded_least_squares(through, target[..., k], 0.002, 0.998)
             for k in range(target.shape[-1])
         ]
-        return formulas.normalized(np.stack(columns, axis=-1))
+        return formulas.normalized(self.stack(columns))
 
     def _make_fitted(self, node: Node) -> Array:
         return self._fitted(node, node.table)
@@ -399,12 +490,11 @@ class TableBuilder:
 
     def _make_rules(self, node: Node) -> Array:
         shape = [len(self.states(p)) for p in node.parents]
-        table = np.zeros((*self.lead, *shape, len(node.states)))
-        causes = [m.cause for m in self.structure.mechanisms.values()]
+        table = self.filled((*shape, len(node.states)), 0.0)
         for index in np.ndindex(*shape):
             at = {p: self.states(p)[i] for p, i in zip(node.parents, index, strict=True)}
-            if "etiology" in at:
-                at["lesion_cause"] = causes[index[node.parents.index("etiology")]]
+            if at.pop("etiology", None):
+                at["lesion_cause"] = self._causes[index[node.parents.index("etiology")]]
             table[(..., *index, slice(None))] = self._first_rule(node, at)
         return table
 
@@ -450,7 +540,7 @@ class TableBuilder:
         base = formulas.normalized(base * kept)
         weight = self.stated_value(spec["weight"], "share", "present", "present")[..., None, None]
         sure = self._sure(node, spec["state"])
-        return np.stack([base, (1 - weight) * base + weight * sure], axis=-2)
+        return self.stack([base, (1 - weight) * base + weight * sure], axis=-2)
 
     def _make_clot_with_tumor(self, node: Node) -> Array:
         """Make tissue of the lesion; a clot in infiltrated marrow may hold the tumour's cells."""
@@ -458,10 +548,10 @@ class TableBuilder:
         base = self._expand(self.matrix(node.name, spec["given"]), spec["given"], "etiology")
         weight = self.stated_value(spec["weight"], "share", "hematoma", "present")[..., None]
         by = self.states(spec["by"])
-        table = np.repeat(base[..., None, :], len(by), axis=-2)
-        for i, m in enumerate(self.structure.mechanisms.values()):
+        table = self.stack([base] * len(by), axis=-2)
+        for i, cause in enumerate(self._causes):
             for j, state in enumerate(by):
-                if m.cause in spec["clots"] and state in spec["states"]:
+                if cause in spec["clots"] and state in spec["states"]:
                     sure = self._sure(node, spec["states"][state])
                     table[..., i, j, :] = (1 - weight) * base[..., i, :] + weight * sure
         return table
@@ -470,14 +560,13 @@ class TableBuilder:
         spec = node.table
         named = [s for s in node.states if s != spec["state"]]
         columns = self.matrix(node.name, spec["given"], states=named)
-        share = np.stack(
+        share = self.stack(
             [
                 self.stated_value(spec["id"], node.name, g, spec["state"])
                 for g in self.states(spec["given"])
-            ],
-            axis=-1,
+            ]
         )
-        table = np.empty((*columns.shape[:-1], len(node.states)))
+        table = self.filled((len(self.states(spec["given"])), len(node.states)), 0.0)
         for k, s in enumerate(named):
             table[..., node.states.index(s)] = columns[..., k] * (1 - share)
         table[..., node.states.index(spec["state"])] = share
@@ -490,10 +579,9 @@ class TableBuilder:
         """Make the pattern that a report names after two counts, with a share of wrong names."""
         spec = node.table
         error = self.stated_value("report_error", node.name, "any", "error")[..., None]
-        table = np.empty(
-            (*self.lead, *(len(self.states(p)) for p in node.parents), len(node.states))
-        )
-        for index in np.ndindex(*(len(self.states(p)) for p in node.parents)):
+        shape = [len(self.states(p)) for p in node.parents]
+        table = self.filled((*shape, len(node.states)), 0.0)
+        for index in np.ndindex(*shape):
             h, p = (self.states(v)[i] for v, i in zip(node.parents, index, strict=True))
             anemia, thrombocytopenia = h in spec["anemia"], p in spec["thrombocytopenia"]
             if anemia and thrombocytopenia:
@@ -513,7 +601,7 @@ class TableBuilder:
         missed = self.stated_value("record_missed", "record", "any", "present")
         wrong = self.stated_value("record_wrong", "record", node.name, "present")
         shape = tuple(len(self.states(p)) for p in node.parents)
-        present = np.empty((*self.lead, *shape))
+        present = self.filled(shape, 0.0)
         for index in np.ndindex(*shape):
             at = {p: self.states(p)[i] for p, i in zip(node.parents, index, strict=True)}
             if "any_of" in spec:
@@ -530,7 +618,7 @@ class TableBuilder:
     def _make_prevalence(self, node: Node) -> Array:
         ages = self.states("age_group")
         if "sex" not in node.parents:
-            columns = np.stack([self._prevalence_column(node, age) for age in ages], axis=-2)
+            columns = self.stack([self._prevalence_column(node, age) for age in ages], axis=-2)
             return columns if node.parents else columns[..., 0, :]
         spec = node.table
         by_sex = dict(spec.get("by_sex", {}))
@@ -545,8 +633,8 @@ class TableBuilder:
                 )
                 for sex in self.states("sex")
             ]
-            by_age.append(np.stack(columns_of_age, axis=-2))
-        return np.stack(by_age, axis=-3)
+            by_age.append(self.stack(columns_of_age, axis=-2))
+        return self.stack(by_age, axis=-3)
 
     def _prevalence_column(
         self, node: Node, age: str, factors: Mapping[str, float] | None = None
@@ -586,7 +674,7 @@ class TableBuilder:
             active = self.stated_value("marrow_active", "marrow_disease", s, "present")
             whole = weight.pop(s)
             weight[involved], weight[spared] = whole * active, whole * (1 - active)
-        column = np.empty((*self.lead, len(node.states)))
+        column = self.filled((len(node.states),), 0.0)
         column[..., 0] = 1 - sum(share.values())
         for k, s in enumerate(node.states[1:], start=1):
             column[..., k] = weight[s]
@@ -597,7 +685,7 @@ class TableBuilder:
         spec = node.table["column"]
         parent = node.parents[0]
         at = self.states("marrow_infiltration").index(spec["state"])
-        present = np.full((*self.lead, len(self.states(parent)), 2), NEVER)
+        present = self.filled((len(self.states(parent)), 2), NEVER)
         for i, s in enumerate(self.states(parent)):
             if s != "none":
                 column = self.matrix(
@@ -626,11 +714,10 @@ class TableBuilder:
         localized = self.stated_value(
             "tumor_in_marrow_without_metastasis", node.name, "localized", "present"
         )
-        p = np.empty((*self.lead, 3))
-        p[..., 0] = NEVER
+        p = self.filled((3,), NEVER)
         p[..., 1] = localized
         p[..., 2] = with_bone * reach[0] + (1 - with_bone) * reach[1]
-        table = np.empty((*self.lead, 2, 3, 3))
+        table = self.filled((2, 3, 3), 0.0)
         for carcinoma in range(2):
             other = 1 - NEVER if carcinoma else NEVER
             table[..., carcinoma, :, 2] = p
@@ -640,7 +727,7 @@ class TableBuilder:
 
     def _make_marrow_infiltration(self, node: Node) -> Array:
         marrow = self.states("marrow_disease")
-        table = np.full((*self.lead, len(marrow), len(node.states)), NEVER)
+        table = self.filled((len(marrow), len(node.states)), NEVER)
         for i, m in enumerate(marrow):
             if ("leukemic_marrow", node.name, m) in self.parameters.stated:
                 leukemic = self.stated_value("leukemic_marrow", node.name, m, "leukemia")
@@ -668,13 +755,12 @@ class TableBuilder:
                 dic[..., i] = chronic
         infection = self.matrix("hemostasis", "systemic_infection")
         # bacteremia adds what was judged; a local focus and none add nothing to the rest
-        add_low = np.zeros((*self.lead, 3))
-        add_dic = np.zeros((*self.lead, 3))
+        add_low, add_dic = self.filled((3,), 0.0), self.filled((3,), 0.0)
         add_low[..., 2] = infection[..., 2, t]
         add_dic[..., 2] = infection[..., 2, d]
         p_dic = 1 - (1 - dic)[..., :, None] * (1 - add_dic)[..., None, :]
         p_low = (1 - (1 - low)[..., :, None] * (1 - add_low)[..., None, :]) * (1 - p_dic)
-        return np.stack([1 - p_dic - p_low, p_low, p_dic], axis=-1)
+        return self.stack([1 - p_dic - p_low, p_low, p_dic])
 
 
 def build(

@@ -19,13 +19,13 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 from scipy.stats import qmc
 
-from epidural_dx.inference import Network
+from epidural_dx.inference import Network, Repeated
 from epidural_dx.literature.base import LiteratureBase
 from epidural_dx.literature.pooling import Pooled, Settings
 from epidural_dx.network.assembly import selection_scale
-from epidural_dx.network.build import Built, build
+from epidural_dx.network.build import Built, DrawnTables, TableBuilder
 from epidural_dx.network.declared import read_associations
-from epidural_dx.network.parameters import ColumnKey
+from epidural_dx.network.parameters import ColumnKey, Parameters
 from epidural_dx.network.rates import PooledRate
 from epidural_dx.network.structure import Structure
 
@@ -71,21 +71,22 @@ def draw_parameters(
         raise ValueError(f"draws must be at least 1, got {draws}")
     sizes = [len(p.mean) for p in columns.values()]
     width = sum(sizes) + len(rates) + len(associations)
+    # Draws lie side by side in memory, see `epidural_dx.network.tables`.
     z = _normals(draws, width, seed, quasi_random)
     values: dict[ColumnKey, Array] = {}
     at = 0
     spread = {key: _log_sd(key, pooled, settings) for key, pooled in columns.items()}
     centre = _centres({key: pooled.mean for key, pooled in columns.items()}, spread)
     for key, size in zip(columns, sizes, strict=True):
-        weights = np.exp(centre[key] + spread[key] * z[:, at : at + size])
-        values[key] = weights / weights.sum(axis=1, keepdims=True)
+        weights = np.exp(centre[key][:, None] + spread[key][:, None] * z[at : at + size])
+        values[key] = (weights / weights.sum(axis=0)).T
         at += size
     for name, rate in rates.items():
-        values[("rate", name, "", "")] = rate.rate * np.exp(rate.log_sd * z[:, at : at + 1])
+        values[("rate", name, "", "")] = rate.rate * np.exp(rate.log_sd * z[at, :, None])
         at += 1
     for name, (value, low, high) in associations.items():
         sd = (high - low) / INTERVAL_95
-        values[("association", name, "", "")] = value + sd * z[:, at : at + 1]
+        values[("association", name, "", "")] = value + sd * z[at, :, None]
         at += 1
     return values
 
@@ -113,18 +114,18 @@ def _centres(
         sd = np.stack([spread[k] for k in keys])
         if size == 2:
             nodes, node_weights = np.polynomial.hermite_e.hermegauss(41)
-            half = nodes[:, None, None] * np.hypot(sd[:, :1], sd[:, 1:]) / 2
-            noise = half * np.array([-1.0, 1.0])
+            noise = np.hypot(sd[:, :1], sd[:, 1:])[..., None] / 2 * np.stack([-nodes, nodes])
         else:
             half = ndtri(qmc.Sobol(size, rng=np.random.default_rng(0)).random(512))
-            noise = np.concatenate([half, -half])[:, None, :] * sd
-            node_weights = np.ones(len(noise))
+            noise = sd[..., None] * np.concatenate([half, -half]).T
+            node_weights = np.ones(noise.shape[-1])
         node_weights = node_weights / node_weights.sum()
         at = np.log(target)
+        factor = np.exp(noise)
         for _ in range(60):
-            shares = np.exp(at + noise)
-            shares /= shares.sum(axis=-1, keepdims=True)
-            expected = np.einsum("n,nks->ks", node_weights, shares)
+            weights = np.exp(at)
+            total = np.einsum("ksn,ks->kn", factor, weights)
+            expected = weights * np.einsum("ksn,kn->ks", factor, node_weights / total)
             step = np.log(target / expected)
             at = at + step
             if np.max(np.abs(step)) < 1e-4:
@@ -134,10 +135,16 @@ def _centres(
 
 
 def _normals(draws: int, width: int, seed: int, quasi_random: bool) -> Array:
+    """Return standard normal numbers, shape (width, draws): one draw is made after the other."""
     if quasi_random:
         uniform = qmc.LatinHypercube(width, rng=np.random.default_rng(seed)).random(draws)
-        return np.asarray(ndtri(np.clip(uniform, 1e-12, 1 - 1e-12)))
-    return np.random.default_rng(seed).standard_normal((draws, width))
+        return np.ascontiguousarray(ndtri(np.clip(uniform, 1e-12, 1 - 1e-12)).T)
+    rng = np.random.default_rng(seed)
+    z = np.empty((width, draws))
+    for start in range(0, draws, 100):
+        some = z[:, start : start + 100]
+        some[...] = rng.standard_normal((some.shape[1], width)).T
+    return z
 
 
 def draw_tables(
@@ -171,18 +178,21 @@ def draw_tables(
         seed,
         quasi_random=quasi_random,
     )
-    drawn = build(structure, literature, priors, built.scenario.name, values=values)
-    return drawn, values
+    parameters = Parameters(
+        structure, literature, priors, built.scenario, values=values, known=built.columns
+    )
+    return TableBuilder(parameters).build(), values
 
 
-def factor_tables(drawn: Built, network: Network) -> list[Array]:
+def factor_tables(drawn: Built, network: Network) -> list[Array | Repeated]:
     """Tables in the order of the factors of `network`, for the engine's bank.
 
     Each has the shape (draws, *shape), or the plain shape where nothing was drawn.
     """
     prior, selection = selection_scale(drawn)
-    tables = [prior if name == "etiology" else drawn.tables[name] for name in drawn.structure.nodes]
+    kept = drawn.tables.kept if isinstance(drawn.tables, DrawnTables) else drawn.tables
+    tables = [prior if name == "etiology" else kept[name] for name in drawn.structure.nodes]
     tables += list(selection.values())
     if len(tables) != len(network.factors):
         raise ValueError("the draws belong to another network")
-    return [np.ascontiguousarray(t) for t in tables]
+    return tables

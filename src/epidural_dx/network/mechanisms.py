@@ -66,12 +66,29 @@ class _Fit:
         # marginal rates hold for the reference population, not for the setting asked for
         ages = parameters.scenario.reference_ages
         reference = np.array([ages[a] for a in self.states("age_group")])
+        conditions = {n: tables[n] for n in self._conditions()}
         self.population = Population(
-            parameters.structure, {**tables, "age_group": reference}, parameters.lead
+            parameters.structure, {**conditions, "age_group": reference}, parameters.lead
         )
         self.lead = parameters.lead
 
         self._check_names()
+
+    def _conditions(self) -> list[str]:
+        """Every variable that a rate or a figure of one is about, and their ancestors."""
+        nodes = self.parameters.structure.nodes
+        wanted = ["age_group", "sex", "marrow_disease"]
+        wanted += [f.given for f in self.parameters.rate_figures if f.given in nodes]
+        for m in self.mechanisms:
+            wanted += [*m.requires, *([m.known] if m.known else [])]
+            wanted += [m.rate[k] for k in ("given", "of") if m.rate.get(k) in nodes]
+        found: set[str] = set()
+        while wanted:
+            name = wanted.pop()
+            if name not in found and name != "etiology":
+                found.add(name)
+                wanted += nodes[name].parents
+        return [n for n in nodes if n in found]
 
     def _check_names(self) -> None:
         """Refuse fitted rates about causes, conditions or states that do not exist."""
@@ -116,10 +133,10 @@ class _Fit:
         for i, m in enumerate(self.mechanisms):
             for variable, factor in factors[m.name].items():
                 if variable not in selection:
-                    shape = (*self.lead, len(self.mechanisms), len(self.states(variable)))
-                    selection[variable] = np.ones(shape)
+                    shape = (len(self.mechanisms), len(self.states(variable)))
+                    selection[variable] = self.parameters.filled(shape, 1.0)
                 selection[variable][..., i, :] = factor
-        weights = np.stack([scales[m.name] for m in self.mechanisms], axis=-1)
+        weights = self.parameters.stack([scales[m.name] for m in self.mechanisms])
         checks = [] if self.lead else self._checks(factors, scales)
         for array in (*selection.values(), weights):
             array.setflags(write=False)
@@ -185,7 +202,7 @@ class _Fit:
             self.parameters.rate(f"{m.name}@{a}", self.rates.need(m.cause, "", "", a, "baseline"))
             for a in ages
         ]
-        by_age = np.stack(columns, axis=-1)
+        by_age = self.parameters.stack(columns)
         if "share" not in m.rate:
             return by_age
         id = m.rate["share"]
@@ -194,7 +211,7 @@ class _Fit:
             self.parameters.stated_value(id, "share", m.cause if by_cause else a, "present")
             for a in ages
         ]
-        return np.asarray(by_age * np.stack(shares, axis=-1))
+        return np.asarray(by_age * self.parameters.stack(shares))
 
     def _age_trend(self, m: Mechanism) -> Array | None:
         """Rates by age over the rate of all ages, where figures by age stand; else None."""
@@ -216,7 +233,7 @@ class _Fit:
         given = m.rate["given"]
         variable = m.rate.get("of", given)
         names = self.states(variable)
-        values = np.zeros((*self.lead, len(names)))
+        values = self.parameters.filled((len(names),), 0.0)
         share = self._stated_known_share(m)
         for s in m.rate["states"]:
             total = self.rates.find(m.cause, given, s, "", "total")
@@ -276,6 +293,9 @@ class _Fit:
         Pooled from published figures and from the experts' tables of `own` or, where the cause
         has phases or types, of all of them.
         """
+        key = (variable, "lesion_cause", own, "")
+        if key in self.parameters.known:
+            return self.parameters.remember(key, self.parameters.known[key])
         literature = self.parameters.literature
         names = self.states(variable)
         position = {s: i for i, s in enumerate(names)}
@@ -291,21 +311,17 @@ class _Fit:
         ]
         subtypes = tuple(self.parameters.structure.subtypes.get(cause, (own,)))
         experts = []
-        for expert in sorted({c.expert for c in literature.experts}):
-            cells = [
-                c
-                for c in literature.experts
-                if c.expert == expert
-                and c.variable == variable
-                and c.given == "lesion_subtype"
-                and c.given_states[0] in subtypes
-            ]
+        judged = [
+            c for c in literature.cells(variable, "lesion_subtype") if c.given_states[0] in subtypes
+        ]
+        for expert in sorted({c.expert for c in judged}):
+            cells = [c for c in judged if c.expert == expert]
             mean = np.array(
                 [np.mean([c.probability for c in cells if c.states == (s,)]) for s in names]
             )
             experts.append(ExpertColumn(expert, mean / mean.sum(), PATIENT_EXPERT_ESS))
         pooled = pool(len(names), observations, experts, literature.settings)
-        return self.parameters.remember((variable, "lesion_cause", own, ""), pooled)
+        return self.parameters.remember(key, pooled)
 
     def _age_as_presented(self, cause: str, factors: Mapping[str, Factors]) -> None:
         """Trend with age of the mechanisms that have no rates by age.
@@ -335,7 +351,9 @@ class _Fit:
         share = self._known_share(m)
         if m.known and share is not None:
             spread = self.population.conditional(factors, m.known)
-            factors[m.known] = formulas.reweighting(np.stack([1 - share, share], axis=-1), spread)
+            factors[m.known] = formulas.reweighting(
+                self.parameters.stack([1 - share, share]), spread
+            )
         if not m.marrow:
             return
         involved = self.parameters.stated_value(
@@ -344,7 +362,7 @@ class _Fit:
         spread = self.population.conditional(factors, "marrow_disease")
         names = self.states("marrow_disease")
         spared = names.index(m.marrow["spared"])
-        factor = np.empty((*self.lead, len(names)))
+        factor = self.parameters.filled((len(names),), 0.0)
         factor[...] = (involved / (1 - spread[..., spared]))[..., None]
         factor[..., spared] = (1 - involved) / spread[..., spared]
         factors["marrow_disease"] = factor

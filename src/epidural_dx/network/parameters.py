@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +51,8 @@ class Parameters:
         Arrays that replace parameters, keyed as :attr:`columns`, shape ``(*lead, states)``;
         rates and associations are keyed ``("rate", name, "", "")`` and
         ``("association", id, "", "")`` with shape ``(*lead, 1)``.
+    known : mapping, optional
+        Columns of an earlier build from the same files, taken instead of pooled again.
 
     Attributes
     ----------
@@ -71,12 +74,14 @@ class Parameters:
         *,
         keep: Callable[[Figure], bool] | None = None,
         values: Mapping[ColumnKey, Array] | None = None,
+        known: Mapping[ColumnKey, Pooled] | None = None,
     ) -> None:
         self.structure = structure
         self.literature = literature
         self.scenario = scenario
         self.keep = keep
         self.values = values or {}
+        self.known = known or {}
         self.lead: tuple[int, ...] = next(
             (v.shape[:-1] for v in self.values.values() if v.ndim > 1), ()
         )
@@ -101,6 +106,22 @@ class Parameters:
         if name in self.structure.nodes:
             return self.structure.nodes[name].states
         return EXPERT_STATES[name]
+
+    @property
+    def order(self) -> Literal["C", "F"]:
+        """Memory order of arrays: draws are the first index and lie innermost."""
+        return "F" if self.lead else "C"
+
+    def stack(self, arrays: Sequence[Array], axis: int = -1) -> Array:
+        """Join arrays along a new axis, counted from the end, in that memory order."""
+        shape = list(arrays[0].shape)
+        shape.insert(len(shape) + 1 + axis, len(arrays))
+        out = np.empty(shape, order=self.order)
+        return np.stack(arrays, axis=axis, out=out)
+
+    def filled(self, shape: Sequence[int], value: float) -> Array:
+        """Return an array of shape ``(*lead, *shape)`` in that memory order."""
+        return np.full((*self.lead, *shape), value, order=self.order)
 
     def value(self, key: ColumnKey) -> Array:
         """Mean of a remembered column or what stands in its place, shape ``(*lead, states)``."""
@@ -135,9 +156,10 @@ class Parameters:
         for g in given_states or self.states(given):
             g = (leaves_out or {}).get(g, g)
             context = (contexts or {}).get(g, "")
-            pooled = self._pooled(variable, names, given, context)[g]
-            result.append(self.remember((variable, given, g, context), pooled))
-        return np.stack(result, axis=-2)
+            key = (variable, given, g, context)
+            pooled = self.known.get(key) or self._pooled(variable, names, given, context)[g]
+            result.append(self.remember(key, pooled))
+        return self.stack(result, axis=-2)
 
     def _pooled(
         self, variable: str, names: tuple[str, ...], given: str, context: str
@@ -228,6 +250,8 @@ class Parameters:
 
     def _moved_by_counts(self, mean: Array, stated: Stated, names: Sequence[str]) -> Array:
         key = (stated.variable, stated.given, stated.given_state, stated.id)
+        if key in self.known:
+            return self.remember(key, self.known[key])
         observations = self.figures_on(stated.variable, stated.given, stated.given_state, names)
         if not observations:
             return self.remember(key, _declared(mean, stated))
@@ -275,6 +299,9 @@ class Parameters:
         ModelError
             No figure.
         """
+        key = (variable, "age_group", age, f"prevalence:{state}")
+        if key in self.known:
+            return np.asarray(self.remember(key, self.known[key])[..., 1])
         general = contexts.get("default", "")
         own = next((contexts[c] for c in self.scenario.contexts if c in contexts), general)
         share, rows = self._share(variable, state, age, own)
@@ -282,7 +309,6 @@ class Parameters:
             elsewhere, more = self._share(variable, state, age, general)
             part = self.scenario.context_share
             share, rows = part * share + (1 - part) * elsewhere, (*rows, *more)
-        key = (variable, "age_group", age, f"prevalence:{state}")
         pooled = Pooled(
             mean=np.array([1 - share, share]),
             ess=6.0,
@@ -306,12 +332,8 @@ class Parameters:
     ) -> tuple[float, tuple[str, ...]] | None:
         values = [
             c.probability
-            for c in self.literature.experts
-            if c.variable == variable
-            and c.states == (state,)
-            and c.given == "age_group"
-            and c.given_states == (age,)
-            and c.context == context
+            for c in self.literature.cells(variable, "age_group")
+            if c.states == (state,) and c.given_states == (age,) and c.context == context
         ]
         if values:
             return float(np.exp(np.mean(np.log(np.maximum(values, 1e-9))))), ()

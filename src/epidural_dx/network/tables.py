@@ -1,17 +1,24 @@
 r"""Formulas that turn pooled columns into conditional probability tables. Arrays only.
 
 Every function takes columns of shape ``(..., given, states)`` and returns a table whose last
-axis is the child and sums to 1. Leading axes are parameter draws.
+axis is the child and sums to 1. A leading axis are parameter draws. Draws are the first index but
+lie innermost in memory: a table has few states and many draws, so that operations run along draws.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+
+
+def order_of(array: Array) -> Literal["C", "F"]:
+    """Memory order in which the first axis lies innermost where it does in `array`."""
+    return "F" if array.ndim > 1 and array.strides[0] == array.itemsize else "C"
 
 
 def normalized(table: Array) -> Array:
@@ -22,7 +29,10 @@ def normalized(table: Array) -> Array:
 
 def binary(present: Array) -> Array:
     """Table of an absent/present variable from the probability of *present*."""
-    return np.stack([1 - present, present], axis=-1)
+    table = np.empty((*present.shape, 2), order=order_of(present))
+    np.subtract(1, present, out=table[..., 0])
+    table[..., 1] = present
+    return table
 
 
 def bounded_least_squares(
@@ -45,7 +55,7 @@ def bounded_least_squares(
     square = np.einsum("...ri,...rj->...ij", design, design)
     product = np.einsum("...ri,...r->...i", design, target)
     size = square.shape[-1]
-    x = np.full(product.shape, 0.5 * (low + high))
+    x: Array = np.full_like(product, 0.5 * (low + high))
     for _ in range(sweeps):
         before = x.copy()
         for i in range(size):
@@ -90,31 +100,56 @@ def associated(
     lead = np.broadcast_shapes(child.shape[:-1], partner.shape[:-1], seed.shape[:-2])
 
     def flat(array: Array, axes: int) -> Array:
-        tail = array.shape[array.ndim - axes :]
-        wide: Array = np.broadcast_to(array, (*lead, *tail)).reshape(-1, *tail)
-        return wide
+        """Put the last axes first and the others, in reverse, into one: draws lie side by side."""
+        wide = np.broadcast_to(array, (*lead, *array.shape[array.ndim - axes :]))
+        order = (*range(len(lead), wide.ndim), *reversed(range(len(lead))))
+        result: Array = wide.transpose(order).reshape(*wide.shape[len(lead) :], -1)
+        return result
 
-    # The fitted joint is rows[l] * seed[l, x] * columns[x]: only the two vectors are iterated, and
-    # only where they still move.
-    goal_columns, goal_rows, kernel = flat(child, 1), flat(partner, 1), flat(seed, 2)
-    rows, columns = goal_rows.copy(), goal_columns.copy()
-    here = np.arange(len(rows))
-    some = (goal_columns, goal_rows, kernel, rows)
+    # The fitted joint is rows[l] * seed[l, x] * columns[x]: only the two vectors are iterated.
+    kernel = flat(seed, 2)
+    rows, columns = _fitted_margins(flat(partner, 1), flat(child, 1), kernel)
+    joint = rows[:, None] * kernel * columns
+    joint = joint.reshape(*joint.shape[:2], *reversed(lead))
+    order = (*reversed(range(2, joint.ndim)), 0, 1)
+    return normalized(joint.transpose(order))
+
+
+def _fitted_margins(goal_rows: Array, goal_columns: Array, kernel: Array) -> tuple[Array, Array]:
+    """Scale rows and columns of many small tables until they have the margins wanted.
+
+    Parameters
+    ----------
+    goal_rows, goal_columns, kernel : ndarray, shapes (l, n), (x, n), (l, x, n)
+
+    Returns
+    -------
+    ndarray, ndarray
+        Factors of the rows, shape (l, n), and of the columns, shape (x, n). A table keeps those
+        of the first round that moves it by no more than rounding.
+    """
+    rows, columns = np.empty_like(goal_rows), np.empty_like(goal_columns)
+    here = np.arange(rows.shape[1])
+    moving = np.ones(len(here), dtype=bool)
+    u = goal_rows
     for _ in range(200):
-        some_columns, some_rows, some_kernel, u = some
-        v = some_columns / np.einsum("nl,nlx->nx", u, some_kernel)
-        new = some_rows / np.einsum("nlx,nx->nl", some_kernel, v)
-        moving = (np.abs(new - u) >= 1e-13 * u).any(axis=1)
-        rows[here], columns[here] = new, v
-        if not moving.any():
-            break
-        if moving.all():
-            some = (some_columns, some_rows, some_kernel, new)
-        else:
-            here = here[moving]
-            some = (some_columns[moving], some_rows[moving], some_kernel[moving], new[moving])
-    joint = rows[:, :, None] * kernel * columns[:, None, :]
-    return normalized(joint.reshape(*lead, *kernel.shape[1:]))
+        v = goal_columns / np.einsum("ln,lxn->xn", u, kernel)
+        new = goal_rows / np.einsum("lxn,xn->ln", kernel, v)
+        before, u = u, new
+        still = moving & (np.abs(new - before) >= 1e-13 * before).any(axis=0)
+        done = np.flatnonzero(moving & ~still)
+        rows[:, here[done]], columns[:, here[done]] = new[:, done], v[:, done]
+        left = np.count_nonzero(still)
+        if not left:
+            return rows, columns
+        moving = still
+        if 2 * left < len(still):
+            at = np.flatnonzero(still)
+            here, moving, u = here[at], moving[at], u[:, at]
+            goal_rows, goal_columns = goal_rows[:, at], goal_columns[:, at]
+            kernel, v = kernel[..., at], v[:, at]
+    rows[:, here[moving]], columns[:, here[moving]] = u[:, moving], v[:, moving]
+    return rows, columns
 
 
 def ratio(base: Array, modifier: Array, reference: int, only: Sequence[int] | None = None) -> Array:
@@ -177,7 +212,8 @@ def weakened(table: Array, kept: Array, done: Array, quiet: int, states: Sequenc
     total = np.maximum(telling.sum(-1, keepdims=True), 1e-300)
     most = np.maximum((0.98 - others) / total, 1.0)
     before = telling * np.clip(1 / (1 - done * (1 - k)), 1.0, most)
-    result = np.stack([table, table], axis=-2)
+    result = np.empty((*table.shape[:-1], 2, table.shape[-1]), order=order_of(table))
+    result[...] = table[..., None, :]
     for place, share in enumerate((before, before * k)):
         result[..., place, states] = share
         result[..., place, quiet] = (1 - others - share.sum(-1, keepdims=True))[..., 0]
@@ -212,7 +248,10 @@ def noisy_or(links: Sequence[Array]) -> Array:
         lead = link.shape[:-1]
         shape = (*lead, *(1 for _ in range(i)), link.shape[-1], *(1 for _ in range(count - 1 - i)))
         absent = absent * (1 - link).reshape(shape)
-    return np.stack([absent, 1 - absent], axis=-1)
+    table = np.empty((*absent.shape, 2), order=order_of(absent))
+    table[..., 0] = absent
+    np.subtract(1, absent, out=table[..., 1])
+    return table
 
 
 def noisy_max(cumulatives: Sequence[Array]) -> Array:
@@ -241,7 +280,9 @@ def noisy_max(cumulatives: Sequence[Array]) -> Array:
             c.shape[-1],
         )
         product = product * c.reshape(shape)
-    return np.diff(product, axis=-1, prepend=0.0)
+    table = product.copy(order="K")
+    table[..., 1:] -= product[..., :-1]
+    return table
 
 
 def relative_cumulative(columns: Array, reference: Array) -> Array:
