@@ -7,15 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epidural_dx.decision.elimination import (
-    EvidenceTables,
-    RowMemory,
-    dimensions,
-    draw,
-    posteriors,
-)
+from epidural_dx.decision.elimination import EvidenceTables
 from epidural_dx.decision.nets import random_nets
 from epidural_dx.decision.panels import PanelCalculator
+from epidural_dx.decision.samples import Draws, RowMemory, dimensions, posteriors
 from epidural_dx.inference.network import Factor, Network
 
 SEEDS = st.integers(0, 2**32 - 1)
@@ -99,7 +94,7 @@ def test_posteriors_of_outcomes_equal_enumeration(seed: int) -> None:
     tables = EvidenceTables(network, evidence)
     open_ = tables.open_variables(range(network.size))
     a, b, x, y = (int(v) for v in rng.choice(open_, size=4, replace=False))
-    rows = 12
+    rows = 150
     states = {v: rng.integers(0, network.cardinalities[v], size=rows) for v in (x, y)}
     joint = marginal(full, (x, y, a, b))
     expected = joint[states[x], states[y]].reshape(rows, -1)
@@ -107,14 +102,16 @@ def test_posteriors_of_outcomes_equal_enumeration(seed: int) -> None:
     expected = expected / np.where(total > 0, total, 1.0)
     memory = RowMemory()
     for _ in range(2):
-        found = posteriors(tables.relevant((a, b, x, y)), states, (a, b), tables.sizes, memory)
-        assert found == pytest.approx(expected, abs=1e-12)
+        wanted = tables.relevant((a, b, x, y))
+        found = posteriors(wanted, states, (a, b), tables.volumes, memory)
+        assert found.whole() == pytest.approx(expected, abs=1e-12)
+        assert np.concatenate([p.copy() for p in found.pieces()]) == pytest.approx(found.whole())
     shared = tables.shared((a, b, x, y), (a,))
-    found = posteriors(shared.focused((a,), (x, y)), states, (a,), tables.sizes)
+    found = posteriors(shared.focused((a,), (x, y)), states, (a,), tables.volumes).whole()
     alone = expected.reshape(rows, network.cardinalities[a], -1).sum(axis=2)
     assert found == pytest.approx(alone, abs=1e-12)
     # a variable that has been observed and is asked for is certain
-    sure = posteriors(tables.relevant((x, y)), states, (x,), tables.sizes)
+    sure = posteriors(tables.relevant((x, y)), states, (x,), tables.volumes).whole()
     possible = total[:, 0] > 0
     assert sure[possible] == pytest.approx(
         np.eye(network.cardinalities[x])[states[x]][possible], abs=1e-12
@@ -132,7 +129,7 @@ def test_samples_have_the_joint_distribution(seed: int) -> None:
     open_ = tables.open_variables(range(network.size))
     wanted = tables.relevant(open_)
     uniforms = random_nets(dimensions(wanted), 256, 16, seed)
-    samples = draw(wanted, tables.sizes, open_[:2], uniforms)
+    samples = Draws(wanted, tables.conditionals, tables.volumes, open_[:2], uniforms)
     for a, b in ((open_[0], open_[-1]), (open_[1], open_[2])):
         shares = np.zeros((network.cardinalities[a], network.cardinalities[b]))
         np.add.at(shares, (samples[a], samples[b]), 1.0 / len(uniforms))

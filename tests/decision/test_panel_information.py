@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,12 @@ from hypothesis import strategies as st
 
 import epidural_dx as edx
 from epidural_dx.decision.elimination import EvidenceTables
-from epidural_dx.decision.panels import Outcomes, PanelCalculator, pair_information
+from epidural_dx.decision.panels import (
+    Outcomes,
+    PanelCalculator,
+    divergence,
+    pair_information,
+)
 from epidural_dx.decision.ranking import WHEN, named_result, rank_tests
 
 TARGET = ("etiology", "marrow_infiltration")
@@ -169,6 +175,26 @@ def test_chain_rule_and_parts(model: edx.Model, name: str) -> None:
     prior = both.weights @ both.target
     entropy = -float(prior[prior > 0] @ np.log2(prior[prior > 0]))
     assert both.information <= entropy + 1e-9
+
+
+@pytest.mark.parametrize("name", EVIDENCES)
+def test_panels_asked_together_are_those_asked_alone(model: edx.Model, name: str) -> None:
+    """What is summed out for all panels at once, or for all but the widest, changes no answer."""
+    evidence = EVIDENCES[name]
+    known = model.read_evidence(evidence).likelihoods
+    panels = [tuple(f for f in findings if f not in known) for findings in model.tests.values()]
+    panels.append(("transfusion_dependent", "splenectomy", "ldh"))  # reaches into the history
+    together, positions = calculator(model, evidence, TARGET, [p for p in panels if p])
+    for panel, at in zip([p for p in panels if p], positions, strict=True):
+        if math.prod(len(model.variables[f].states) for f in panel) <= 400:
+            alone = outcomes(model, evidence, TARGET, panel)
+            found = together.outcomes(at)
+            assert found.information == pytest.approx(alone.information, abs=1e-11)
+            assert found.target == pytest.approx(alone.target, abs=1e-11)
+            # the bits come from pieces of the table, the posteriors from the whole
+            prior = found.weights @ found.target
+            told = float(found.weights @ divergence(found.target, prior))
+            assert found.information == pytest.approx(told, abs=1e-11)
 
 
 def test_redundant_findings_score_below_their_sum(model: edx.Model) -> None:

@@ -2,9 +2,11 @@
 
 The compiled engine answers for one target and every single finding. A test panel needs the joint
 distribution of a target with *several* findings, another set for every panel. Tables that the
-evidence has cut are contracted in greedy order; samples of whole patients are drawn backwards
-through the same elimination (Koller and Friedman, Probabilistic Graphical Models, 2009, chapter 9;
-Shachter and Peot 1989 for the pruning of barren nodes).
+evidence has cut are contracted in greedy order (Koller and Friedman, Probabilistic Graphical
+Models, 2009, chapter 9; Shachter and Peot 1989 for the pruning of barren nodes).
+
+The tables are small, so that finding out what to multiply costs as much as multiplying: scopes are
+bit masks, their sizes are remembered, and questions about the same tables share their first steps.
 
 Arrays only: variables are integers.
 """
@@ -12,8 +14,8 @@ Arrays only: variables are integers.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import numpy.typing as npt
@@ -22,27 +24,104 @@ from epidural_dx.inference.network import FloatArray, Network
 
 IntArray = npt.NDArray[np.int64]
 
-#: Largest joint table of a target and the interface of a panel that is kept for other panels.
-INTERFACE_CELLS = 400_000
+#: Variables whose elimination takes a larger product are left to the single question, which may
+#: know some of their neighbours: in what all questions share, and in what some do.
+SHARED_CELLS = 200_000
+STEP_CELLS = 50_000
+#: Larger tables do not take in others beforehand.
+ABSORBING_CELLS = 20_000
+#: Products with at most this many cells before summing, times tables, are left to one call of
+#: einsum.
+EINSUM_CELLS = 12_000
+#: Most tables in one such call.
+MOST_OPERANDS = 12
+#: Cells of the innermost loop of a wide product.
+INNER_CELLS = 256
+#: Letters of einsum.
+LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+#: A table whose largest cell is below this is scaled up.
+TINY = 1e-30
 
 
-@dataclass(frozen=True, eq=False)
 class Table:
     """A non-negative function of some variables.
 
-    Attributes
+    Parameters
     ----------
     variables : tuple of int
-        The axes of ``values``.
+        The axes of ``values``: variables of the network, or the axes of patterns -1 and -2.
     values : ndarray
+
+    Attributes
+    ----------
+    mask : int
+        The variables as bits (:func:`bits`).
     """
 
-    variables: tuple[int, ...]
-    values: FloatArray
+    __slots__ = ("mask", "values", "variables")
+
+    def __init__(
+        self, variables: tuple[int, ...], values: FloatArray, mask: int | None = None
+    ) -> None:
+        self.variables = variables
+        self.values = values
+        self.mask = bits(variables) if mask is None else mask
+
+
+def bits(variables: Iterable[int]) -> int:
+    """Return a set of variables as a bit mask."""
+    mask = 0
+    for v in variables:
+        mask |= 4 << v if v >= 0 else 1 << (v + 2)
+    return mask
 
 
 #: Steps of elimination by variable and identities of the tables, with those tables and the result.
 Memory = dict[tuple[int, ...], tuple[list[Table], Table]]
+
+
+#: Most sets of variables whose cells are remembered.
+MOST_VOLUMES = 20_000
+
+
+class Volumes(dict[int, float]):
+    """Number of cells of every set of variables that was asked for."""
+
+    def __init__(self, sizes: Mapping[int, int]) -> None:
+        super().__init__()
+        self._size = {bits((v,)): k for v, k in sizes.items()}
+
+    def __missing__(self, mask: int) -> float:
+        """Multiply the sizes of the variables in a mask."""
+        product, rest = 1.0, mask
+        while rest:
+            bit = rest & -rest
+            product *= self._size[bit]
+            rest ^= bit
+        if len(self) >= MOST_VOLUMES:
+            self.clear()
+        self[mask] = product
+        return product
+
+
+class _Prepared:
+    """What the tables of one network share before any evidence."""
+
+    def __init__(self, network: Network) -> None:
+        self.sizes = dict(enumerate(network.cardinalities))
+        self.volumes = Volumes(self.sizes)
+        self.parents = {f.child: f.variables[:-1] for f in network.factors if f.child is not None}
+        self.factors = [(f.child, _scaled(Table(f.variables, f.table))) for f in network.factors]
+
+
+_PREPARED: WeakKeyDictionary[Network, _Prepared] = WeakKeyDictionary()
+
+
+def _prepared(network: Network) -> _Prepared:
+    found = _PREPARED.get(network)
+    if found is None:
+        found = _PREPARED[network] = _Prepared(network)
+    return found
 
 
 class EvidenceTables:
@@ -57,13 +136,17 @@ class EvidenceTables:
     Attributes
     ----------
     sizes : dict of int to int
-        Number of states of every variable; a numbered sample axis may be added by callers.
+        Number of states of every variable.
     fixed : dict of int to int
         State of every variable with hard evidence; these have no axis any more.
+    volumes : Volumes
+        Cells of sets of variables.
     """
 
     def __init__(self, network: Network, evidence: Mapping[int, FloatArray]) -> None:
-        self.sizes: dict[int, int] = dict(enumerate(network.cardinalities))
+        prepared = _prepared(network)
+        self.sizes: dict[int, int] = prepared.sizes
+        self.volumes = prepared.volumes
         self.fixed: dict[int, int] = {}
         soft: list[Table] = []
         for v, weights in evidence.items():
@@ -73,20 +156,20 @@ class EvidenceTables:
             elif weights.min() != weights.max():
                 soft.append(Table((v,), np.asarray(weights, dtype=float)))
         self._soft = tuple(soft)
-        self._parents: dict[int, tuple[int, ...]] = {}
+        self._parents: Mapping[int, tuple[int, ...]] = prepared.parents
         self._table_of: dict[int, Table] = {}
         self._potentials: list[Table] = []
         anchors = set(self.fixed) | {t.variables[0] for t in soft}
-        for factor in network.factors:
-            table = _cut(factor.variables, factor.table, self.fixed)
-            if factor.child is None:
+        known = bits(self.fixed)
+        for child, whole in prepared.factors:
+            table = _cut(whole, self.fixed) if whole.mask & known else whole
+            if child is None:
                 self._potentials.append(table)
-                anchors.update(factor.variables)
+                anchors.update(whole.variables)
             else:
-                self._parents[factor.child] = factor.variables[:-1]
-                self._table_of[factor.child] = table
+                self._table_of[child] = table
         self._core = self._ancestors(anchors)
-        self._interfaces: dict[tuple[tuple[int, ...], frozenset[int]], Table] = {}
+        self._interfaces: dict[tuple[tuple[int, ...], frozenset[int]], list[Table]] = {}
         self._memory: Memory = {}
 
     def _ancestors(self, start: Iterable[int]) -> frozenset[int]:
@@ -143,18 +226,36 @@ class EvidenceTables:
         for table in stay.values():
             protected.update(table.variables)
         reduce += self._potentials + list(self._soft)
-        left = eliminate(reduce, protected, self.sizes)
         other = object.__new__(EvidenceTables)
         other.sizes = self.sizes
+        other.volumes = self.volumes
         other.fixed = self.fixed
         other._soft = ()
         other._parents = {v: p for v, p in self._parents.items() if v in stay}
         other._table_of = stay
-        other._potentials = left
+        left = eliminate(reduce, protected, self.volumes, self._memory, SHARED_CELLS)
+        other._potentials = absorbed(left)
         other._core = frozenset()
         other._interfaces = {}
         other._memory = {}
         return other
+
+    @property
+    def conditionals(self) -> dict[int, Table]:
+        """Tables that sum to the same over a variable without evidence in every row."""
+        return {v: t for v, t in self._table_of.items() if v not in self.fixed}
+
+    def inner_variables(self) -> set[int]:
+        """Variables of the tables that every question about a target needs."""
+        return {v for t in (*self._potentials, *self._soft) for v in t.variables}
+
+    def _interface(self, target: Sequence[int], kept: set[int]) -> frozenset[int]:
+        """Variables through which some variables hang together with the rest of the network."""
+        scope = set(kept)
+        for v in self._ancestors(kept):
+            if v in self._table_of:
+                scope.update(self._table_of[v].variables)
+        return frozenset((scope & self.inner_variables()).difference(target))
 
     def focused(self, target: Sequence[int], keep: Iterable[int]) -> list[Table]:
         """Tables whose product is the joint distribution of a target and some variables.
@@ -166,23 +267,14 @@ class EvidenceTables:
         if self._core:  # nothing has been summed out yet
             return self.relevant({*target, *kept})
         local = [self._table_of[v] for v in sorted(self._ancestors(kept)) if v in self._table_of]
-        rest = [*self._potentials, *self._soft]
-        beyond = {v for t in rest for v in t.variables}
-        scope = {v for t in local for v in t.variables} | kept
-        interface = frozenset((scope & beyond) - set(target))
-        cells = 1.0
-        for v in interface | set(target):
-            cells *= self.sizes[v]
-        if cells > INTERFACE_CELLS or not set(target) <= beyond:
-            return self.relevant({*target, *kept})
+        interface = self._interface(target, kept)
         key = (tuple(target), interface)
         if key not in self._interfaces:
-            order = (*target, *sorted(interface))
-            values = multiply_out(
-                eliminate(rest, order, self.sizes, self._memory), order, self.sizes
-            )
-            self._interfaces[key] = Table(order, values)
-        return [*local, self._interfaces[key]]
+            order = interface.union(target)
+            rest = [*self._potentials, *self._soft]
+            rest = eliminate(rest, order, self.volumes, self._memory, STEP_CELLS)
+            self._interfaces[key] = rest
+        return local + self._interfaces[key]
 
     def joint(self, keep: Sequence[int], target: Sequence[int] = ()) -> FloatArray:
         """Return the exact joint distribution of unobserved variables.
@@ -200,16 +292,26 @@ class EvidenceTables:
             One axis per variable in the order given; sums to 1 (all zeros for impossible
             evidence).
         """
-        tables = self.focused(target, set(keep) - set(target)) if target else self.relevant(keep)
-        table = multiply_out(eliminate(tables, keep, self.sizes), keep, self.sizes)
+        table = self.product(keep, target).whole()
         total = table.sum()
-        return table / total if total > 0 else table
+        if total > 0:
+            table /= total
+        return table
+
+    def product(self, keep: Sequence[int], target: Sequence[int] = ()) -> WideProduct:
+        """Return what :meth:`joint` does up to a factor, not multiplied out yet."""
+        if target:
+            tables = self.focused(target, set(keep).difference(target))
+        else:
+            tables = self.relevant(keep)
+        left = eliminate(tables, keep, self.volumes, self._memory)
+        return WideProduct(left, keep, self.volumes)
 
 
-def _cut(variables: Sequence[int], values: FloatArray, fixed: Mapping[int, int]) -> Table:
+def _cut(table: Table, fixed: Mapping[int, int]) -> Table:
     """Take the slice of a table that hard evidence leaves."""
-    index = tuple(fixed.get(v, slice(None)) for v in variables)
-    return _scaled(Table(tuple(v for v in variables if v not in fixed), values[index]))
+    index = tuple(fixed.get(v, slice(None)) for v in table.variables)
+    return _scaled(Table(tuple(v for v in table.variables if v not in fixed), table.values[index]))
 
 
 def _scaled(table: Table) -> Table:
@@ -218,113 +320,194 @@ def _scaled(table: Table) -> Table:
     return Table(table.variables, table.values / top) if top > 0 else table
 
 
-def pair_product(left: Table, right: Table, drop: Iterable[int] = ()) -> Table:
-    """Multiply two tables and sum over the variables in ``drop`` (as one matrix product)."""
+def pair_product(left: Table, right: Table, drop: int | None = None) -> Table:
+    """Multiply two tables, and sum over a variable of both as one matrix product."""
     x, y = left.values, right.values
-    of_x, of_y = left.variables, right.variables
-    for v in drop:
-        if v not in of_y:
-            axis = of_x.index(v)
-            x, of_x = x.sum(axis), of_x[:axis] + of_x[axis + 1 :]
-        elif v not in of_x:
-            axis = of_y.index(v)
-            y, of_y = y.sum(axis), of_y[:axis] + of_y[axis + 1 :]
-    at_x = {v: i for i, v in enumerate(of_x)}
-    at_y = {v: i for i, v in enumerate(of_y)}
-    batch = [v for v in of_x if v in at_y and v not in drop]
-    summed = [v for v in of_x if v in at_y and v in drop]
-    rows = [v for v in of_x if v not in at_y]
-    columns = [v for v in of_y if v not in at_x]
-    shape_x, shape_y = x.shape, y.shape
-    kept = [shape_x[at_x[v]] for v in batch]
-    high = [shape_x[at_x[v]] for v in rows]
-    wide = [shape_y[at_y[v]] for v in columns]
+    at_y = {v: i for i, v in enumerate(right.variables)}
+    if drop is None:
+        columns = [v for v in right.variables if v not in left.variables]
+        both = [v for v in left.variables if v in at_y]
+        shape = [y.shape[at_y[v]] if v in at_y else 1 for v in left.variables]
+        y = y.transpose([at_y[v] for v in (*both, *columns)])
+        if columns:
+            x = x.reshape(x.shape + (1,) * len(columns))
+            shape += y.shape[len(both) :]
+        names = (*left.variables, *columns)
+        return Table(names, x * y.reshape(shape), left.mask | right.mask)
+    at_x = {v: i for i, v in enumerate(left.variables)}
+    batch = [v for v in at_x if v in at_y and v != drop]
+    rows = [v for v in at_x if v not in at_y]
+    columns = [v for v in at_y if v not in at_x]
+    kept = [x.shape[at_x[v]] for v in batch]
+    high = [x.shape[at_x[v]] for v in rows]
+    wide = [y.shape[at_y[v]] for v in columns]
     n, r, c = math.prod(kept), math.prod(high), math.prod(wide)
-    x = x.transpose([at_x[v] for v in (*batch, *rows, *summed)]).reshape(n, r, -1)
-    y = y.transpose([at_y[v] for v in (*batch, *summed, *columns)]).reshape(n, -1, c)
-    values = np.matmul(x, y) if summed else x * y
-    return Table((*batch, *rows, *columns), values.reshape(kept + high + wide))
+    if n > r * c * x.shape[at_x[drop]]:
+        # many small matrices: one long product for each cell of the small ones
+        x = x.transpose([at_x[v] for v in (drop, *rows, *batch)]).reshape(-1, r, n)
+        y = y.transpose([at_y[v] for v in (drop, *columns, *batch)]).reshape(-1, c, n)
+        values: FloatArray = np.einsum("srn,scn->rcn", x, y)
+        return Table((*rows, *columns, *batch), values.reshape(high + wide + kept))
+    x = x.transpose([at_x[v] for v in (*batch, *rows, drop)]).reshape(n, r, -1)
+    y = y.transpose([at_y[v] for v in (*batch, drop, *columns)]).reshape(n, -1, c)
+    return Table((*batch, *rows, *columns), np.matmul(x, y).reshape(kept + high + wide))
 
 
-def _bucket(tables: list[Table], v: int) -> tuple[list[Table], list[Table]]:
-    return [t for t in tables if v in t.variables], [t for t in tables if v not in t.variables]
+def small_product(tables: Sequence[Table], out: Sequence[int] | None = None) -> Table:
+    """Multiply a few small tables and sum over everything but some variables, in one call."""
+    letter: dict[int, str] = {}
+    words: list[str] = []
+    for t in tables:
+        word = ""
+        for v in t.variables:
+            if v not in letter:
+                letter[v] = LETTERS[len(letter)]
+            word += letter[v]
+        words.append(word)
+    names = tuple(letter) if out is None else tuple(out)
+    text = ",".join(words) + "->" + "".join([letter[v] for v in names])
+    values: FloatArray = np.einsum(text, *[t.values for t in tables])
+    return Table(names, values)
 
 
-def _cheapest(tables: Sequence[Table], candidates: Iterable[int], sizes: Mapping[int, int]) -> int:
-    """Return the variable whose elimination makes the smallest table."""
-    scopes: dict[int, set[int]] = {v: set() for v in candidates}
-    for table in tables:
-        for v in table.variables:
-            if v in scopes:
-                scopes[v].update(table.variables)
+class Group:
+    """Tables to be multiplied; small products are put off until they can be made in one call."""
 
-    def cost(v: int) -> tuple[float, int]:
-        product = 1.0
-        for w in scopes[v]:
-            product *= sizes[w]
-        return product, v
+    __slots__ = ("mask", "tables")
 
-    return min(scopes, key=cost)
+    def __init__(self, tables: list[Table], mask: int) -> None:
+        self.tables = tables
+        self.mask = mask
+
+    def product(self) -> Table:
+        """Multiply them."""
+        return self.tables[0] if len(self.tables) == 1 else small_product(self.tables)
 
 
-def _small_products_first(tables: Sequence[Table]) -> list[int]:
-    """Return an order of multiplication in which the product grows as late as possible."""
-    size: dict[int, int] = {}
-    for table in tables:
-        for v, k in zip(table.variables, table.values.shape, strict=True):
-            size[v] = max(k, size.get(v, 1))
+def pairwise(
+    tables: Iterable[Table], volumes: Mapping[int, float], until: int, most: float = math.inf
+) -> list[Group]:
+    """Multiply tables two by two, small products first.
 
-    def volume(variables: Iterable[int]) -> float:
-        product = 1.0
-        for v in variables:
-            product *= size[v]
-        return product
+    Until few groups are left, or all products have more cells than ``most``.
+    """
+    left = [Group([t], t.mask) for t in tables]
+    while len(left) > until:
+        least, first, second = math.inf, 0, 0
+        for i in range(1, len(left)):
+            mask = left[i].mask
+            for j in range(i):
+                cells = volumes[mask | left[j].mask]
+                if cells < least:
+                    least, first, second = cells, i, j
+        if least > most:
+            break
+        a, b = left[first], left[second]
+        del left[first], left[second]
+        count = len(a.tables) + len(b.tables)
+        if least * count <= EINSUM_CELLS and count <= MOST_OPERANDS:
+            left.append(Group(a.tables + b.tables, a.mask | b.mask))
+        else:
+            left.append(Group([pair_product(a.product(), b.product())], a.mask | b.mask))
+    return left
 
-    rest = list(range(len(tables)))
-    first = min(rest, key=lambda i: tables[i].values.size)
-    rest.remove(first)
-    order, scope = [first], set(tables[first].variables)
-    while rest:
-        following = min(rest, key=lambda i: volume(scope.union(tables[i].variables)))
-        rest.remove(following)
-        order.append(following)
-        scope.update(tables[following].variables)
-    return order
 
-
-def _sum_out(bucket: list[Table], v: int) -> Table:
-    """Multiply the tables of a bucket and sum one variable out."""
-    if len(bucket) > 2:
-        bucket = [bucket[i] for i in _small_products_first(bucket)]
+def sum_out(bucket: Sequence[Table], v: int, volumes: Mapping[int, float]) -> Table:
+    """Multiply the tables of a bucket, which all have a variable, and sum that one out."""
+    mask = 0
+    for t in bucket:
+        mask |= t.mask
     if len(bucket) == 1:
         only = bucket[0]
         axis = only.variables.index(v)
-        table = Table(only.variables[:axis] + only.variables[axis + 1 :], only.values.sum(axis))
+        names = only.variables[:axis] + only.variables[axis + 1 :]
+        table = Table(names, only.values.sum(axis))
+    elif volumes[mask] * len(bucket) <= EINSUM_CELLS and len(bucket) <= MOST_OPERANDS:
+        scope = dict.fromkeys([w for t in bucket for w in t.variables])
+        del scope[v]
+        table = small_product(bucket, tuple(scope))
     else:
-        product = bucket[0]
-        for other in bucket[1:-1]:
-            product = _scaled(pair_product(product, other))
-        table = pair_product(product, bucket[-1], (v,))
-    return _scaled(table)
+        left, right = pairwise(bucket, volumes, 2)
+        table = pair_product(left.product(), right.product(), v)
+    top = table.values.max(initial=0.0)
+    if 0 < top < TINY:
+        table = Table(table.variables, table.values / top)
+    return table
+
+
+def buckets(
+    left: list[Table], keep: Iterable[int], volumes: Mapping[int, float], most: float = math.inf
+) -> Iterator[tuple[int, list[Table]]]:
+    """Take the tables of one variable after another out of a list.
+
+    The caller puts the product of each bucket, without its variable, back at the end of the list
+    before it asks for the next one.
+
+    Parameters
+    ----------
+    left : list of Table
+        Changed.
+    keep : iterable of int
+        Variables that stay.
+    volumes : mapping of int to float
+        Cells of sets of variables.
+    most : float
+        Variables stay too once all products have more cells than this.
+
+    Yields
+    ------
+    variable : int
+        Next always the one whose bucket has the smallest product.
+    bucket : list of Table
+    """
+    around: dict[int, int] = {}
+    for t in left:
+        mask = t.mask
+        for v in t.variables:
+            around[v] = around.get(v, 0) | mask
+    for v in keep:
+        around.pop(v, None)
+    cells = {v: volumes[mask] for v, mask in around.items()}
+    while cells:
+        least = min(cells.values())
+        if least > most:
+            return
+        v = min([w for w, c in cells.items() if c == least])
+        bit = 4 << v
+        bucket = [t for t in left if t.mask & bit]
+        left[:] = [t for t in left if not t.mask & bit]
+        yield v, bucket
+        scope = 0
+        for t in bucket:
+            scope |= t.mask
+        del cells[v], around[v]
+        for t in bucket:
+            for w in t.variables:
+                if w in cells:
+                    around[w] = mask = (around[w] | scope) & ~bit
+                    cells[w] = volumes[mask]
 
 
 def eliminate(
     tables: Iterable[Table],
     keep: Iterable[int],
-    sizes: Mapping[int, int],
-    memory: Memory | None = None,
+    volumes: Mapping[int, float],
+    memory: Memory,
+    most: float = math.inf,
 ) -> list[Table]:
-    """Sum out everything but some variables.
+    """Sum out everything but some variables, next always the one that leaves the smallest table.
 
     Parameters
     ----------
     tables : iterable of Table
     keep : iterable of int
-    sizes : mapping of int to int
-        Number of states of every variable.
-    memory : dict, optional
+    volumes : mapping of int to float
+        Cells of sets of variables.
+    memory : dict
         Steps done before, which are not done again; filled. Questions about the same tables begin
         with the same steps.
+    most : float
+        Variables stay too once all products have more cells than this.
 
     Returns
     -------
@@ -332,364 +515,92 @@ def eliminate(
         Their product is proportional to the joint distribution of the kept variables.
     """
     left = list(tables)
-    kept = set(keep)
-    hidden = {v for t in left for v in t.variables} - kept
-    while hidden:
-        v = _cheapest(left, sorted(hidden), sizes)
-        bucket, left = _bucket(left, v)
-        if memory is None:
-            left.append(_sum_out(bucket, v))
-        else:
-            step = (v, *sorted(id(t) for t in bucket))
-            if step not in memory:
-                # the bucket is kept with the result: its identities stay its own
-                memory[step] = (bucket, _sum_out(bucket, v))
-            left.append(memory[step][1])
-        hidden.discard(v)
+    for v, bucket in buckets(left, keep, volumes, most):
+        step = (v, *sorted([id(t) for t in bucket]))
+        if step not in memory:
+            # the bucket is kept with the result: its identities stay its own
+            memory[step] = (bucket, sum_out(bucket, v, volumes))
+        left.append(memory[step][1])
     return left
 
 
-def multiply_out(
-    tables: Iterable[Table], order: Sequence[int], sizes: Mapping[int, int]
-) -> FloatArray:
-    """Multiply tables into one array with the axes in a given order.
+def absorbed(tables: Iterable[Table]) -> list[Table]:
+    """Multiply tables into small ones that have all their variables, so that fewer are left."""
+    left: list[Table] = []
+    for table in sorted(tables, key=lambda t: -len(t.variables)):
+        mask = table.mask
+        for i in range(len(left) - 1, -1, -1):
+            if left[i].mask | mask == left[i].mask and left[i].values.size <= ABSORBING_CELLS:
+                left[i] = pair_product(left[i], table)
+                break
+        else:
+            left.append(table)
+    return left
+
+
+class WideProduct:
+    """Tables multiplied into one array with the axes in a given order, whole or piece by piece.
 
     Parameters
     ----------
     tables : iterable of Table
         Over subsets of ``order``.
     order : sequence of int
-    sizes : mapping of int to int
-
-    Returns
-    -------
-    ndarray
-    """
-    at = {v: i for i, v in enumerate(order)}
-    result = np.ones([sizes[v] for v in order])
-    for table in sorted(tables, key=lambda t: t.values.size):
-        axes = sorted(range(len(table.variables)), key=lambda i: at[table.variables[i]])
-        shape = [1] * len(order)
-        for i in axes:
-            shape[at[table.variables[i]]] = table.values.shape[i]
-        result *= table.values.transpose(axes).reshape(shape)
-    return result
-
-
-def draw(
-    tables: Sequence[Table], sizes: Mapping[int, int], first: Sequence[int], uniforms: FloatArray
-) -> dict[int, IntArray]:
-    """Draw joint samples of all variables of some tables by inverse sampling, one after another.
-
-    Everything is summed out in greedy order and then drawn in the reverse order, each variable
-    given those drawn before it.
-
-    Parameters
-    ----------
-    tables : sequence of Table
-    sizes : mapping of int to int
-    first : sequence of int
-        Variables drawn first (and thus from the first, best columns of a Sobol sequence).
-    uniforms : ndarray, shape (samples, dimensions)
-        Points in the unit cube; column i serves the i-th variable drawn.
-
-    Returns
-    -------
-    dict of int to ndarray of shape (samples,)
-        The state of every variable in every sample.
-    """
-    left, leaves = _leaves_off(list(tables), set(first))
-    hidden = {v for t in left for v in t.variables}
-    buckets: list[tuple[int, list[Table]]] = [(v, [t]) for v, t in leaves]
-    for late in (hidden - set(first), hidden & set(first)):
-        while late:
-            v = _cheapest(left, sorted(late), sizes)
-            bucket, left = _bucket(left, v)
-            buckets.append((v, bucket))
-            left.append(_sum_out(bucket, v))
-            late.discard(v)
-    samples: dict[int, IntArray] = {}
-    for column, (v, bucket) in enumerate(reversed(buckets)):
-        weights = np.ones((len(uniforms), sizes[v]))
-        for table in bucket:
-            weights = weights * _at(table, samples, v)
-        cumulated = np.cumsum(weights, axis=1)
-        point = uniforms[:, column] * cumulated[:, -1]
-        state = (cumulated <= point[:, None]).sum(axis=1)
-        samples[v] = np.minimum(state, sizes[v] - 1)
-    return samples
-
-
-def _leaves_off(tables: list[Table], stay: set[int]) -> tuple[list[Table], list[tuple[int, Table]]]:
-    """Take off variables that one table alone holds and that sum to the same in every row of it.
-
-    These are findings that nothing hangs on. Summing them out changes nothing, so that they can be
-    drawn last, from their own table.
-
-    Returns
-    -------
-    left : list of Table
-    leaves : list of (int, Table)
-        In the order of taking off.
-    """
-    leaves: list[tuple[int, Table]] = []
-    while True:
-        holders: dict[int, list[Table]] = {}
-        for table in tables:
-            for v in table.variables:
-                holders.setdefault(v, []).append(table)
-        taken: dict[int, Table] = {}
-        for v, found in holders.items():
-            table = found[0]
-            if len(found) > 1 or v in stay or id(table) in {id(t) for t in taken.values()}:
-                continue
-            sums = table.values.sum(axis=table.variables.index(v))
-            if sums.max() - sums.min() <= 1e-12 * sums.max():
-                taken[v] = table
-        if not taken:
-            return tables, leaves
-        gone = {id(t) for t in taken.values()}
-        tables = [t for t in tables if id(t) not in gone]
-        leaves += taken.items()
-
-
-def dimensions(tables: Sequence[Table]) -> int:
-    """Return how many variables :func:`draw` draws."""
-    return len({v for t in tables for v in t.variables})
-
-
-def _at(table: Table, samples: Mapping[int, IntArray], free: int) -> FloatArray:
-    """Rows of a table at sampled states, shape (samples, states of the free variable)."""
-    axis = table.variables.index(free)
-    values = np.moveaxis(table.values, axis, -1)
-    index = tuple(samples[v] for v in table.variables if v != free)
-    rows: FloatArray = values[index] if index else values[None, :]
-    return rows
-
-
-@dataclass(frozen=True, eq=False)
-class _Rows:
-    """A table with one row for every distinct pattern of the sampled variables in it.
+    volumes : mapping of int to float
+        Cells of sets of variables.
 
     Attributes
     ----------
-    table : Table
-        First axis: the patterns (numbered `PATTERNS`).
-    pattern : ndarray of shape (samples,)
-        Pattern of every sample.
+    shape : tuple of int
     """
 
-    table: Table
-    pattern: IntArray
+    def __init__(
+        self, tables: Iterable[Table], order: Sequence[int], volumes: Mapping[int, float]
+    ) -> None:
+        at = {v: i for i, v in enumerate(order)}
+        self.shape = tuple([int(volumes[4 << v]) for v in order])
+        # the last axes are made one in all parts: loops over axes of two states are slow
+        split = len(order)
+        while split > 1 and math.prod(self.shape[split:]) < INNER_CELLS:
+            split -= 1
+        self._shape = (*self.shape[:split], math.prod(self.shape[split:]))
+        self._parts: list[FloatArray] = []
+        for group in pairwise(tables, volumes, 2):
+            table = group.product()
+            axes = sorted(range(len(table.variables)), key=lambda i: at[table.variables[i]])
+            aligned = [1] * len(order)
+            for i in axes:
+                aligned[at[table.variables[i]]] = table.values.shape[i]
+            part = table.values.transpose(axes).reshape(aligned)
+            part = np.broadcast_to(part, (*part.shape[:split], *self.shape[split:]))
+            self._parts.append(part.reshape(*part.shape[:split], -1))
+
+    def _fill(self, out: FloatArray, rows: slice) -> None:
+        some = [p[rows] if len(p) > 1 else p for p in self._parts]
+        if len(some) == 2:
+            np.multiply(some[0], some[1], out=out)
+        else:
+            out[...] = some[0] if some else 1.0
+
+    def whole(self) -> FloatArray:
+        """Return the array, C-contiguous and the caller's own."""
+        result = np.empty(self._shape)
+        self._fill(result, slice(None))
+        return result.reshape(self.shape)
+
+    def pieces(self, cells: int) -> Iterator[FloatArray]:
+        """Yield the array in pieces along its first axis; each is overwritten by the next."""
+        count = self.shape[0]
+        step = max(1, cells * count // math.prod(self.shape))
+        memory = np.empty((min(step, count), *self._shape[1:]))
+        for start in range(0, count, step):
+            piece = memory[: min(step, count - start)]
+            self._fill(piece, slice(start, start + step))
+            yield piece.reshape(-1, *self.shape[1:])
 
 
-#: Number of the axis of patterns in the tables of :func:`posteriors`.
-PATTERNS = -1
-#: A table with at most this many patterns is multiplied pattern by pattern.
-FEW_PATTERNS = 16
-
-
-def _rows(table: Table, samples: Mapping[int, IntArray], count: int) -> _Rows:
-    """Cut a table at the sampled states, once for each pattern."""
-    seen = [i for i, v in enumerate(table.variables) if v in samples]
-    rest = [i for i in range(len(table.variables)) if i not in seen]
-    names = (PATTERNS, *(table.variables[i] for i in rest))
-    if not seen:
-        return _Rows(Table(names, table.values[None]), np.zeros(count, dtype=np.int64))
-    shape = tuple(table.values.shape[i] for i in seen)
-    code = np.ravel_multi_index(tuple(samples[table.variables[i]] for i in seen), shape)
-    patterns, pattern = np.unique(code, return_inverse=True)
-    values = table.values.transpose(seen + rest)
-    values = values.reshape(-1, *values.shape[len(seen) :])[patterns]
-    return _Rows(Table(names, values), np.asarray(pattern, dtype=np.int64).reshape(-1))
-
-
-def _rows_product(left: _Rows, right: _Rows, drop: tuple[int, ...] = ()) -> _Rows:
-    """Multiply two tables pattern by pattern and sum over the variables in ``drop``."""
-    if len(left.table.values) < len(right.table.values):
-        left, right = right, left
-    a, b = left.table.values, right.table.values
-    if len(b) == 1:
-        product = pair_product(left.table, Table(right.table.variables[1:], b[0]), drop)
-        return _scaled_rows([product], left.pattern)
-    patterns, pattern = np.unique(left.pattern * len(b) + right.pattern, return_inverse=True)
-    first, second = patterns // len(b), patterns % len(b)
-    pattern = np.asarray(pattern, dtype=np.int64).reshape(-1)
-    if len(b) > FEW_PATTERNS:
-        whole = pair_product(
-            Table(left.table.variables, a[first]), Table(right.table.variables, b[second]), drop
-        )
-        return _scaled_rows([whole], pattern)
-    # Few patterns on one side: one matrix product for each of them, nothing is copied.
-    order = np.argsort(second, kind="stable")
-    parts = []
-    for q in range(len(b)):
-        rows = order[second[order] == q]
-        if len(rows):
-            parts.append(
-                pair_product(
-                    Table(left.table.variables, a[first[rows]]),
-                    Table(right.table.variables[1:], b[q]),
-                    drop,
-                )
-            )
-    place = np.empty_like(order)
-    place[order] = np.arange(len(order))
-    return _scaled_rows(parts, place[pattern])
-
-
-def _scaled_rows(parts: Sequence[Table], pattern: IntArray) -> _Rows:
-    """Put tables with the same axes below each other and divide every pattern by its top."""
-    axis = parts[0].variables.index(PATTERNS)
-    rest = tuple(v for v in parts[0].variables if v != PATTERNS)
-    moved = [np.moveaxis(p.values, axis, 0) for p in parts]
-    values = moved[0] if len(moved) == 1 else np.concatenate(moved)
-    top = values.reshape(len(values), -1).max(axis=1, initial=0.0)
-    values = values / np.where(top > 0, top, 1.0).reshape(-1, *([1] * len(rest)))
-    return _Rows(Table((PATTERNS, *rest), values), pattern)
-
-
-class RowMemory:
-    """What has been worked out about one set of samples."""
-
-    def __init__(self) -> None:
-        self._cut: dict[int, tuple[Table, _Rows]] = {}
-        self._steps: dict[tuple[int, ...], tuple[list[_Rows], _Rows]] = {}
-
-    def rows(self, table: Table, samples: Mapping[int, IntArray], count: int) -> _Rows:
-        """Cut a table at the samples."""
-        if id(table) not in self._cut:
-            self._cut[id(table)] = (table, _rows(table, samples, count))
-        return self._cut[id(table)][1]
-
-    def fold(self, bucket: list[_Rows], v: int) -> _Rows:
-        """Multiply the tables of a bucket and sum one variable out."""
-        step = (v, *sorted(id(r) for r in bucket))
-        if step not in self._steps:
-            self._steps[step] = (bucket, _fold(bucket, (v,)))
-        return self._steps[step][1]
-
-
-def posteriors(
-    tables: Iterable[Table],
-    samples: Mapping[int, IntArray],
-    keep: Sequence[int],
-    sizes: Mapping[int, int],
-    memory: RowMemory | None = None,
+def multiply_out(
+    tables: Iterable[Table], order: Sequence[int], volumes: Mapping[int, float]
 ) -> FloatArray:
-    """Return the exact posterior of some variables for many joint outcomes of others.
-
-    Samples that agree in the findings of a part of the network share the work of that part.
-
-    Parameters
-    ----------
-    tables : iterable of Table
-    samples : mapping of int to ndarray of shape (samples,)
-        Outcomes of the observed variables.
-    keep : sequence of int
-    sizes : mapping of int to int
-    memory : RowMemory, optional
-        Steps done before with the same samples, which are not done again; filled.
-
-    Returns
-    -------
-    ndarray, shape (samples, product of the sizes of ``keep``)
-        Every row sums to 1 (all zeros for an impossible outcome).
-    """
-    count = len(next(iter(samples.values())))
-    memory = RowMemory() if memory is None else memory
-    left = [memory.rows(t, samples, count) for t in tables]
-    for v in keep:
-        if v in samples:
-            left.append(_Rows(Table((PATTERNS, v), np.eye(sizes[v])), samples[v]))
-    hidden = {v for r in left for v in r.table.variables} - set(keep) - {PATTERNS}
-
-    def cost(v: int) -> tuple[float, int]:
-        scope: set[int] = set()
-        patterns = 1.0
-        for r in left:
-            if v in r.table.variables:
-                scope.update(r.table.variables)
-                patterns = min(patterns * len(r.table.values), float(count))
-        product = patterns
-        for w in scope - {PATTERNS}:
-            product *= sizes[w]
-        return product, v
-
-    while hidden:
-        v = min(hidden, key=cost)
-        bucket = [r for r in left if v in r.table.variables]
-        left = [r for r in left if v not in r.table.variables]
-        left.append(memory.fold(bucket, v))
-        hidden.discard(v)
-    missing = [v for v in keep if all(v not in r.table.variables for r in left)]
-    if missing or not left:
-        shape = (1, *(sizes[v] for v in missing))
-        left.append(_Rows(Table((PATTERNS, *missing), np.ones(shape)), np.zeros(count, np.int64)))
-    final = _fold(left, ())
-    at = {v: i for i, v in enumerate(final.table.variables)}
-    values = final.table.values.transpose([0, *(at[v] for v in keep)])
-    values = values.reshape(len(values), -1)
-    total = values.sum(axis=1, keepdims=True)
-    result: FloatArray = (values / np.where(total > 0, total, 1.0))[final.pattern]
-    return result
-
-
-def _fold(rows: Sequence[_Rows], drop: tuple[int, ...]) -> _Rows:
-    """Multiply several tables and sum some variables out of the last product."""
-    ordered = _cheap_products_first(rows) if len(rows) > 2 else list(rows)
-    if len(ordered) == 1:
-        only = ordered[0].table
-        axes = tuple(only.variables.index(v) for v in drop)
-        names = tuple(v for v in only.variables if v not in drop)
-        return _Rows(Table(names, only.values.sum(axis=axes)), ordered[0].pattern)
-    # Likelihoods of the dropped variable alone are multiplied apart from the wide tables, so that
-    # the last product is one matrix product.
-    narrow = [r for r in ordered if r.table.values.ndim == 2]
-    wide = [r for r in ordered if r.table.values.ndim != 2]
-    if not drop or not wide or _patterns(narrow) <= FEW_PATTERNS * _patterns(wide):
-        narrow, wide = ordered[:-1], ordered[-1:]
-    return _rows_product(_chain(narrow), _chain(wide), drop)
-
-
-def _patterns(rows: Sequence[_Rows]) -> int:
-    """Most patterns that a product of tables can have; 0 without tables."""
-    if not rows:
-        return 0
-    return min(math.prod(len(r.table.values) for r in rows), len(rows[0].pattern))
-
-
-def _chain(rows: Sequence[_Rows]) -> _Rows:
-    product = rows[0]
-    for other in rows[1:]:
-        product = _rows_product(product, other)
-    return product
-
-
-def _cheap_products_first(rows: Sequence[_Rows]) -> list[_Rows]:
-    """Return an order of multiplication in which few patterns and cells come first."""
-    size = {
-        v: k for r in rows for v, k in zip(r.table.variables, r.table.values.shape, strict=True)
-    }
-    count = len(rows[0].pattern)
-
-    def cells(patterns: int, scope: set[int]) -> float:
-        product = float(min(patterns, count))
-        for v in scope:
-            if v != PATTERNS:
-                product *= size[v]
-        return product
-
-    rest = sorted(rows, key=lambda r: r.table.values.size)
-    ordered = [rest.pop(0)]
-    scope, patterns = set(ordered[0].table.variables), len(ordered[0].table.values)
-    while rest:
-        following = min(
-            rest,
-            key=lambda r: cells(patterns * len(r.table.values), scope.union(r.table.variables)),
-        )
-        rest.remove(following)
-        ordered.append(following)
-        scope.update(following.table.variables)
-        patterns = min(patterns * len(following.table.values), count)
-    return ordered
+    """Multiply tables into one array with the axes in a given order, C-contiguous."""
+    return WideProduct(tables, order, volumes).whole()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -90,8 +91,14 @@ class Gatekeeper:
         gates = [g for name in panels for g in catalog.gates.get(name, ())]
         for gate in gates:
             self._check(gate)
-        conditions = {self._position[g.variable] for g in gates if g.variable}
-        self._tables = tables.shared(tables.open_variables(sorted(conditions)))
+        self._conditions = {self._position[g.variable] for g in gates if g.variable}
+        self._everything = tables
+
+    @cached_property
+    def _tables(self) -> EvidenceTables:
+        """What is left of the network for questions about conditions."""
+        open_ = self._everything.open_variables(sorted(self._conditions))
+        return self._everything.shared(open_)
 
     def _check(self, gate: Gate) -> None:
         if gate.variable is None:

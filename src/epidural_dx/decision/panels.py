@@ -10,28 +10,34 @@ Larger ones are split by the chain rule into an exact and a sampled part,
 
 .. math:: I(T; F) = I(T; F_A) + I(T; F_B | F_A),
 
-with the most informative findings that can be enumerated in A. The rest is an average over
-Sobol samples of whole outcomes, with the exact posterior of the target for each; several
-independent random shifts of the net give the standard error.
+with the most informative findings that can be enumerated in A. The rest,
+
+.. math:: I(T; F_B | F_A) = E_f[H(T | f_A) - H(T | f)],
+
+is an average over Sobol samples of whole outcomes f, with both exact posteriors of the target for
+each; several independent random shifts of the net give the standard error. (Averages of divergences
+have the same mean, but rare outcomes make them large; entropies are bounded.)
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
-from epidural_dx.decision.elimination import (
-    EvidenceTables,
-    IntArray,
+from epidural_dx.decision.elimination import EvidenceTables, IntArray
+from epidural_dx.decision.nets import random_nets
+from epidural_dx.decision.samples import (
+    Draws,
+    Posteriors,
     RowMemory,
     dimensions,
-    draw,
     posteriors,
 )
-from epidural_dx.decision.nets import random_nets
+from epidural_dx.inference.information import stacked_information
 from epidural_dx.inference.network import FloatArray
 
 #: Panels with at most this many joint outcomes are enumerated.
@@ -39,10 +45,17 @@ EXACT_OUTCOMES = 4096
 
 #: Independent random shifts of the Sobol net, and its points (a power of two).
 SHIFTS = 16
-POINTS = 64
+POINTS = 32
 
 #: Outcomes of the exactly known part of a sampled panel.
-CONTROL_OUTCOMES = 512
+CONTROL_OUTCOMES = 256
+
+#: With fewer panels than this, all are asked about the same tables.
+FEW_PANELS = 4
+#: Cells that are worked on at a time: new memory is slow.
+BLOCK_CELLS = 8_192
+#: Stands for 0 under a logarithm.
+SMALLEST = np.finfo(float).tiny
 
 #: Seed of the shifts.
 SEED = 20_240_229
@@ -56,10 +69,8 @@ class Outcomes:
     ----------
     weights : ndarray, shape (outcomes,)
         Probability of each outcome, or the share of each sample.
-    target : ndarray, shape (outcomes, k)
-        P(target | outcome, evidence).
-    states : tuple of ndarray of shape (outcomes,)
-        State of every finding of the panel.
+    told : callable
+        Gives :attr:`rows`: they are large, and most are never looked at.
     findings : tuple of int
         The findings of the panel.
     information : float
@@ -67,15 +78,54 @@ class Outcomes:
     standard_error : float
         0 when exact.
     method : {"exact", "quasi_monte_carlo"}
+    sizes : tuple of int
+        Number of states of every finding.
+    sampled : tuple of ndarray of shape (outcomes,)
+        States of every finding in every sample; empty when exact.
+    log_sums : ndarray, shape (outcomes,), optional
+        Sum of p log2 p over each row, if it is known.
     """
 
     weights: FloatArray
-    target: FloatArray
-    states: tuple[IntArray, ...]
+    told: Callable[[], FloatArray]
     findings: tuple[int, ...]
     information: float
     standard_error: float
     method: str
+    sizes: tuple[int, ...]
+    sampled: tuple[IntArray, ...] = ()
+    log_sums: FloatArray | None = None
+
+    @cached_property
+    def rows(self) -> FloatArray:
+        """P(target, outcome | evidence), or P(target | sample), shape (outcomes, k)."""
+        return self.told()
+
+    @cached_property
+    def target(self) -> FloatArray:
+        """P(target | outcome, evidence), shape (outcomes, k)."""
+        if self.sampled:
+            return self.rows
+        weights = self.weights[:, None]
+        result: FloatArray = self.rows / np.where(weights > 0, weights, 1.0)
+        return result
+
+    @cached_property
+    def entropy(self) -> FloatArray:
+        """H(target | outcome) in bits, shape (outcomes,)."""
+        if self.sampled or self.log_sums is None:
+            return -log_sums(self.target.T)
+        weights = np.where(self.weights > 0, self.weights, 1.0)
+        result: FloatArray = np.log2(weights) - self.log_sums / weights
+        return result
+
+    @cached_property
+    def states(self) -> tuple[IntArray, ...]:
+        """State of every finding of the panel, each of shape (outcomes,)."""
+        if self.sampled:
+            return self.sampled
+        states = np.unravel_index(np.arange(len(self.weights)), self.sizes)
+        return tuple(np.asarray(s, dtype=np.int64) for s in states)
 
 
 class PanelCalculator:
@@ -96,10 +146,12 @@ class PanelCalculator:
     draws_of : PanelCalculator, optional
         Use its samples: another target of the same patient and panels.
     informative : bool
-        False: the information of sampled panels is not asked for (it stays 0).
+        False: the information of several findings is not asked for (it stays 0).
     singles : mapping of int to ndarray of shape (k, states), optional
         P(target, finding | evidence) of open findings, where somebody has them already (the
         compiled engine gives all of them in one pass).
+    prior : ndarray of shape (k,), optional
+        P(target | evidence), likewise.
     """
 
     def __init__(
@@ -113,6 +165,7 @@ class PanelCalculator:
         draws_of: PanelCalculator | None = None,
         informative: bool = True,
         singles: Mapping[int, FloatArray] | None = None,
+        prior: FloatArray | None = None,
     ) -> None:
         self._singles = singles or {}
         self.target = tuple(target)
@@ -124,9 +177,31 @@ class PanelCalculator:
         self._panels = [tuple(p) for p in panels]
         everything = {v for p in panels for v in p} | set(self.target)
         self._tables = tables.shared(everything, self.target)
-        self.prior = self._tables.joint(self.target).reshape(-1)
+        self._narrow, self._reach = self._without_widest()
+        self.prior = (
+            self._tables.joint(self.target).reshape(-1) if prior is None else np.asarray(prior)
+        )
+        self._prior_log_sum = float(log_sums(self.prior[:, None])[0])
         self._samples: Mapping[int, IntArray] | None = None
         self._known: dict[tuple[int, ...], Outcomes] = {}
+        self._bits: dict[int, float] = {}
+
+    def _without_widest(self) -> tuple[EvidenceTables, frozenset[int]]:
+        """Sum out what only one panel asks for, and return what the others ask for.
+
+        The history reaches far into the network; all other panels are asked about what is left
+        without it.
+        """
+        if len(self._panels) < FEW_PANELS:
+            return self._tables, frozenset()
+        inner = self._tables.inner_variables()
+        widest = max(self._panels, key=lambda p: len(inner.intersection(p)))
+        rest = {v for p in self._panels if p != widest for v in p}
+        return self._tables.shared(rest.union(self.target), self.target), frozenset(rest)
+
+    def _tables_for(self, findings: Iterable[int]) -> EvidenceTables:
+        """Return the smallest tables that hold some findings."""
+        return self._narrow if self._reach.issuperset(findings) else self._tables
 
     def _count(self, panel: Sequence[int]) -> int:
         return math.prod(self.sizes[v] for v in panel)
@@ -187,12 +262,12 @@ class PanelCalculator:
         inside = [f for f in findings if f in self.target]
         other = [f for f in findings if f not in self.target]
         joint = posteriors(
-            self._tables.focused(self.target, {*observed, *other}),
+            self._tables_for((*observed, *findings)).focused(self.target, {*observed, *other}),
             observed,
             (*self.target, *other),
-            self.sizes,
+            self._tables.volumes,
             memory,
-        )
+        ).whole()
         rows = len(joint)
         shape = [self.sizes[v] for v in self.target]
         joint = joint.reshape(rows, *shape, -1)
@@ -213,15 +288,26 @@ class PanelCalculator:
                 self._known[panel] = found
         return found
 
-    def _joint(self, panel: tuple[int, ...]) -> FloatArray:
-        """P(target, panel | evidence), shape (k, outcomes)."""
-        if len(panel) == 1 and panel[0] in self._singles:
-            return self._singles[panel[0]]
+    def _single_bits(self, v: int) -> float:
+        """Return the information of one finding."""
+        if v not in self._singles:
+            return self._exact((v,)).information
+        if not self._bits:
+            # all at once: it takes as long as one or two of them alone
+            tables = list(self._singles.values())
+            ends = np.cumsum([t.shape[1] for t in tables])
+            starts = ends - [t.shape[1] for t in tables]
+            joint = np.concatenate(tables, axis=1)
+            bits = stacked_information(joint[None], self.prior[None], starts)[0]
+            self._bits = dict(zip(self._singles, bits.tolist(), strict=True))
+        return self._bits[v]
+
+    def _diagonal(self, panel: tuple[int, ...]) -> FloatArray:
+        """P(target, panel | evidence), shape (k, outcomes), where they have findings in common.
+
+        The axis of such a finding is repeated as a diagonal.
+        """
         extra = tuple(v for v in self.target if v not in panel)
-        if len(extra) == len(self.target):
-            joint = self._tables.joint((*self.target, *panel), self.target)
-            return joint.reshape(len(self.prior), -1)
-        # A finding that belongs to the target: its axis is repeated as a diagonal.
         joint = self._tables.joint((*extra, *panel))
         shape = [self.sizes[v] for v in self.target]
         full = np.zeros((*shape, *(self.sizes[v] for v in panel)))
@@ -232,20 +318,45 @@ class PanelCalculator:
         return full.reshape(len(self.prior), -1)
 
     def _enumerated(self, panel: tuple[int, ...]) -> Outcomes:
-        joint = self._joint(panel)
-        weights = joint.sum(axis=0)
-        posterior = (joint / np.where(weights > 0, weights, 1.0)).T
-        bits = float(weights @ divergence(posterior, self.prior))
-        shape = tuple(self.sizes[v] for v in panel)
-        states = np.unravel_index(np.arange(joint.shape[1]), shape)
+        told: Callable[[], FloatArray]
+        sums: FloatArray | None = None
+        bits = 0.0
+        if len(panel) == 1 and panel[0] in self._singles:
+            joint = self._singles[panel[0]]
+            weights, told = joint.sum(axis=0), lambda: joint.T
+            bits = self._single_bits(panel[0])
+        elif not set(panel).isdisjoint(self.target):
+            joint = self._diagonal(panel)
+            weights, sums, told = joint.sum(axis=0), log_sums(joint), lambda: joint.T
+        elif not self._informative and len(panel) > 1:
+            joint = self._tables_for(panel).joint((*self.target, *panel), self.target)
+            joint = joint.reshape(len(self.prior), -1)
+            weights, told = joint.sum(axis=0), lambda: joint.T
+        else:
+            product = self._tables_for(panel).product((*self.target, *panel), self.target)
+            weights, sums = np.zeros(self._count(panel)), np.zeros(self._count(panel))
+            for piece in product.pieces(BLOCK_CELLS):
+                part = piece.reshape(-1, len(weights))
+                weights += part.sum(axis=0)
+                sums += log_sums(part)
+            total = weights.sum() or 1.0
+            weights /= total
+            sums = sums / total - weights * np.log2(total)
+
+            def told() -> FloatArray:
+                return product.whole().reshape(len(self.prior), -1).T / total
+
+        if sums is not None:
+            bits = float(sums.sum() - log_sums(weights[:, None])[0] - self._prior_log_sum)
         return Outcomes(
             weights=weights,
-            target=posterior,
-            states=tuple(np.asarray(s, dtype=np.int64) for s in states),
+            told=told,
             findings=panel,
             information=max(bits, 0.0),
             standard_error=0.0,
             method="exact",
+            sizes=tuple(self.sizes[v] for v in panel),
+            log_sums=sums,
         )
 
     # -------------------------------------------------------------- sampling
@@ -258,7 +369,9 @@ class PanelCalculator:
             wanted = {v for p in self._panels for v in p} | set(self.target)
             tables = self._tables.relevant(wanted)
             uniforms = random_nets(dimensions(tables), self.points, SHIFTS, SEED)
-            self._samples = draw(tables, self.sizes, self.target, uniforms)
+            self._samples = Draws(
+                tables, self._tables.conditionals, self._tables.volumes, self.target, uniforms
+            )
         return self._samples
 
     def draws(self, count: int) -> dict[int, IntArray]:
@@ -285,15 +398,18 @@ class PanelCalculator:
         -------
         ndarray, shape (outcomes, k)
         """
+        return self._posteriors(panel, states).whole()
+
+    def _posteriors(self, panel: Sequence[int], states: Sequence[IntArray]) -> Posteriors:
         return posteriors(
-            self._tables.focused(self.target, panel),
+            self._tables_for(panel).focused(self.target, panel),
             dict(zip(panel, states, strict=True)),
             self.target,
-            self.sizes,
+            self._tables.volumes,
         )
 
     def _control(self, panel: tuple[int, ...], limit: int) -> tuple[int, ...]:
-        single = {v: self._exact((v,)).information for v in panel}
+        single = {v: self._single_bits(v) for v in panel}
         chosen: list[int] = []
         for v in sorted(panel, key=lambda v: -single[v]):
             if self._count([*chosen, v]) <= limit:
@@ -303,37 +419,65 @@ class PanelCalculator:
     def _sampled(self, panel: tuple[int, ...]) -> Outcomes:
         draws = self._draws()
         states = tuple(draws[v] for v in panel)
-        posterior = self.posterior(panel, states)
+        posterior = self._posteriors(panel, states)
+        count = SHIFTS * self.points
         base, means = 0.0, np.zeros(SHIFTS)
         if self._informative:
             base, means = self._sampled_information(panel, posterior)
         return Outcomes(
-            weights=np.full(len(posterior), 1.0 / len(posterior)),
-            target=posterior,
-            states=states,
+            weights=np.full(count, 1.0 / count),
+            told=posterior.whole,
             findings=panel,
-            information=max(base + float(means.mean()), base),
+            information=base + max(float(means.mean()), 0.0),
             standard_error=float(means.std(ddof=1) / math.sqrt(SHIFTS)),
             method="quasi_monte_carlo",
+            sizes=tuple(self.sizes[v] for v in panel),
+            sampled=states,
         )
 
     def _sampled_information(
-        self, panel: tuple[int, ...], posterior: FloatArray
+        self, panel: tuple[int, ...], posterior: Posteriors
     ) -> tuple[float, FloatArray]:
         """Return the exact part of the information, and what each net says about the rest."""
         draws = self._draws()
         known = self._control(panel, min(CONTROL_OUTCOMES, self.exact_outcomes))
-        base = 0.0
-        control = np.zeros(len(posterior))
+        base, before = 0.0, np.asarray(-self._prior_log_sum)
         if known:
             exact = self._exact(known)
             base = exact.information
             shape = tuple(self.sizes[v] for v in known)
-            row = np.ravel_multi_index(tuple(draws[v] for v in known), shape)
-            control = divergence(exact.target, self.prior)[row]
-        rest = divergence(posterior, self.prior) - control
+            outcome = np.ravel_multi_index(tuple(draws[v] for v in known), shape)
+            before = exact.entropy[outcome]
+        rest = before + np.concatenate([log_sums(piece.T) for piece in posterior.pieces()])
         means: FloatArray = rest.reshape(SHIFTS, -1).mean(axis=1)
         return base, means
+
+
+def log_sums(p: FloatArray) -> FloatArray:
+    """Return the sum of p log2 p over the first axis, 0 at 0.
+
+    Parameters
+    ----------
+    p : ndarray, shape (k, outcomes)
+        May be a transposed view.
+
+    Returns
+    -------
+    ndarray, shape (outcomes,)
+    """
+    sums = np.zeros(p.shape[1])
+    by_rows = p.flags.c_contiguous
+    step = max(1, BLOCK_CELLS // max(1, p.shape[1 if by_rows else 0]))
+    for start in range(0, p.shape[0 if by_rows else 1], step):
+        some = slice(start, start + step)
+        block = p[some] if by_rows else p[:, some].T
+        logs = np.maximum(block, SMALLEST)
+        np.log2(logs, out=logs)
+        if by_rows:
+            sums += np.einsum("ij,ij->j", block, logs)
+        else:
+            sums[some] = np.einsum("ij,ij->i", block, logs)
+    return sums
 
 
 def divergence(posterior: FloatArray, prior: FloatArray) -> FloatArray:
@@ -348,8 +492,9 @@ def divergence(posterior: FloatArray, prior: FloatArray) -> FloatArray:
     -------
     ndarray, shape (outcomes,)
     """
-    ratio = posterior / np.where(prior > 0, prior, 1.0)
-    logs = np.log2(ratio, out=np.zeros_like(ratio), where=ratio > 0)
+    logs = posterior / np.where(prior > 0, prior, 1.0)
+    np.maximum(logs, SMALLEST, out=logs)
+    np.log2(logs, out=logs)
     result: FloatArray = np.einsum("ij,ij->i", posterior, logs)
     return result
 
@@ -371,18 +516,14 @@ def pair_information(weights: FloatArray, posterior: FloatArray) -> FloatArray:
     ndarray, shape (k, k)
         Bits; symmetric with zeros on the diagonal.
     """
-    joint = posterior.T * weights
+    joint = np.ascontiguousarray(posterior.T * weights)
+    k = len(joint)
     prior = joint.sum(axis=1)
-    pairs = joint[:, None, :] + joint[None, :, :]
-
-    def negative_entropy(p: FloatArray) -> FloatArray:
-        logs = np.log2(p, out=np.zeros_like(p), where=p > 0)
-        out: FloatArray = p * logs
-        return out
-
-    single = negative_entropy(joint).sum(axis=-1) - negative_entropy(prior)
-    both = negative_entropy(pairs).sum(axis=-1) - negative_entropy(prior[:, None] + prior)
-    bits = single[:, None] + single[None, :] - both
-    np.fill_diagonal(bits, 0.0)
-    result: FloatArray = np.maximum(bits, 0.0)
+    single = log_sums(joint.T) - log_sums(prior[None])
+    first, second = np.triu_indices(k, 1)
+    both = log_sums((joint[first] + joint[second]).T)
+    both -= log_sums((prior[first] + prior[second])[None])
+    bits = np.zeros((k, k))
+    bits[first, second] = np.maximum(single[first] + single[second] - both, 0.0)
+    result: FloatArray = bits + bits.T
     return result

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from epidural_dx.decision.elimination import IntArray, RowMemory
+from epidural_dx.decision.elimination import IntArray
 from epidural_dx.decision.gates import UNTIL_CORRECTED, Admission
 from epidural_dx.decision.panels import divergence
+from epidural_dx.decision.samples import RowMemory
 from epidural_dx.decision.value import Choice
 from epidural_dx.decision.workup import Workup, require_hours
 from epidural_dx.errors import EvidenceError

@@ -421,8 +421,7 @@ def _results(workup: Workup, panel: tuple[int, ...], about: str) -> tuple[Result
     states = workup.problem.outcomes(panel).states
     best: tuple[float, int, FloatArray] | None = None
     for place, v in enumerate(panel):
-        table = np.zeros((workup.calculator.sizes[v], joint.shape[1]))
-        np.add.at(table, states[place], joint)
+        table = np.eye(workup.calculator.sizes[v])[states[place]].T @ joint
         bits = float(mutual_information(table))
         if best is None or bits > best[0]:
             best = (bits, v, table)

@@ -15,6 +15,7 @@ test off and acts only when the result is there, except that an action which can
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -74,10 +75,8 @@ class Choice:
         return text
 
 
-def after_operations(
-    utilities: Utilities, harm: FloatArray, done: frozenset[str]
-) -> tuple[Utilities, FloatArray]:
-    """Return utilities and harms of actions in a patient who has been operated on.
+def after_operations(utilities: Utilities, done: frozenset[str]) -> Utilities:
+    """Return the utilities of actions in a patient who has been operated on.
 
     The operation can do no harm any more, and its benefit stays whatever is done next.
     """
@@ -85,13 +84,10 @@ def after_operations(
     effect = np.maximum(utilities.effect, utilities.effect[rows].max(axis=0))
     extra = utilities.extra_harm.copy()
     extra[rows] = 0.0
-    spared = harm.copy()
-    spared[rows] = 0.0
     actions = tuple(
         replace(a, bridge=True) if i in rows else a for i, a in enumerate(utilities.actions)
     )
-    changed = replace(utilities, effect=effect, extra_harm=extra, actions=actions)
-    return changed, spared
+    return replace(utilities, effect=effect, extra_harm=extra, actions=actions)
 
 
 def coarsening(
@@ -161,7 +157,6 @@ class DecisionProblem:
     ) -> None:
         missing = [v for v in DECISION_VARIABLES if v not in model.variables]
         self.utilities: Utilities | None = None
-        self.loss_per_hour = 0.0
         self.causes: tuple[str, ...] = ()
         if missing:
             return
@@ -197,24 +192,42 @@ class DecisionProblem:
                     file=model._priors / "utilities.yaml",
                     name=f"actions.{action.name}",
                 )
-        self.harm = self.utilities.harm + np.array(
-            [
-                gates.harms(a.as_test)[1] if a.as_test is not None else 0.0
-                for a in self.utilities.actions
-            ]
-        )
+        self._gates = gates
         self.done = frozenset(
             a.name for a in self.utilities.actions if a.as_test and gates.has_been_read(a.as_test)
         )
         if self.done:
-            self.utilities, self.harm = after_operations(self.utilities, self.harm, self.done)
+            self.utilities = after_operations(self.utilities, self.done)
         self._cache: dict[float, tuple[FloatArray, FloatArray]] = {}
-        if draws is not None and self._from_target is not None:
-            self.prior = (draws.prior @ self._from_target).reshape(1, -1)
-        else:
-            self.prior = self.calculator.prior.reshape(1, -1)
-        rates = self.utilities.loss_per_hour(hours_since_onset)[self._index[:2]]
-        self.loss_per_hour = max(float((self._lesion_part(self.prior) @ rates.reshape(-1))[0]), 0.0)
+        self._by_state: dict[float, FloatArray] = {}
+        self._parts_of: dict[tuple[tuple[int, ...], str], tuple[FloatArray, FloatArray]] = {}
+
+    @cached_property
+    def harm(self) -> FloatArray:
+        """Expected harm of every action in this patient; 0 of those that have been done."""
+        assert self.utilities is not None
+        by_test = [
+            0.0 if a.as_test is None else self._gates.harms(a.as_test)[1]
+            for a in self.utilities.actions
+        ]
+        done = [a.name in self.done for a in self.utilities.actions]
+        harm: FloatArray = np.where(done, 0.0, self.utilities.harm + np.array(by_test))
+        return harm
+
+    @cached_property
+    def prior(self) -> FloatArray:
+        """P(decision state | evidence), shape (1, states)."""
+        if self._draws is not None and self._from_target is not None:
+            return (self._draws.prior @ self._from_target).reshape(1, -1)
+        return self.calculator.prior.reshape(1, -1)
+
+    @cached_property
+    def loss_per_hour(self) -> float:
+        """Expected utility lost by each hour of delay; 0 without decision variables."""
+        if self.utilities is None:
+            return 0.0
+        rates = self.utilities.loss_per_hour(self.hours_since_onset)[self._index[:2]]
+        return max(float((self._part(self.prior, "lesion") @ rates.reshape(-1))[0]), 0.0)
 
     @cached_property
     def calculator(self) -> PanelCalculator:
@@ -239,41 +252,52 @@ class DecisionProblem:
         if self._draws is None or self._from_target is None:
             return self.calculator.outcomes(panel)
         if panel not in self._derived:
-            found = self._draws.outcomes(panel)
-            self._derived[panel] = replace(found, target=found.target @ self._from_target)
+            found, to_state = self._draws.outcomes(panel), self._from_target
+            self._derived[panel] = replace(found, told=lambda: found.rows @ to_state)
         return self._derived[panel]
 
     # ------------------------------------------------------------ the state
 
-    def _lesion_part(self, posterior: FloatArray) -> FloatArray:
-        """P(cause, weakness), shape (outcomes, causes x weakness) of what is open."""
-        c, w, m = self._shape
-        part: FloatArray = posterior.reshape(-1, c * w, m).sum(axis=2)
-        return part
+    # Sums over a part of the state are matrix products: a sum over a short axis is far slower.
 
-    def _marrow_part(self, posterior: FloatArray) -> FloatArray:
+    @cached_property
+    def _parts(self) -> dict[str, FloatArray]:
+        """0/1 matrices that add decision states up to a part of them, shape (states, part)."""
         c, w, m = self._shape
-        part: FloatArray = posterior.reshape(-1, c * w, m).sum(axis=1)
+        cause, weakness, marrow = np.indices(self._shape).reshape(3, -1)
+        return {
+            "cause": np.eye(c)[cause],
+            "lesion": np.eye(c * w)[cause * w + weakness],
+            "marrow": np.eye(m)[marrow],
+            "diagnosis": np.eye(c * m)[cause * m + marrow],
+        }
+
+    def _part(self, posterior: FloatArray, name: str) -> FloatArray:
+        part: FloatArray = posterior.reshape(-1, math.prod(self._shape)) @ self._parts[name]
         return part
 
     def cause_outcomes(self, panel: tuple[int, ...]) -> tuple[FloatArray, FloatArray] | None:
         """Probabilities of a panel's outcomes and P(cause | outcome), or None if it is fixed."""
         if self.utilities is None or self._shape[0] == 1:
             return None
-        outcomes = self.outcomes(panel)
-        c, w, m = self._shape
-        return outcomes.weights, outcomes.target.reshape(-1, c, w * m).sum(axis=2)
+        return self._told(panel, "cause")
 
     def marrow_outcomes(self, panel: tuple[int, ...]) -> tuple[FloatArray, FloatArray] | None:
         """As :meth:`cause_outcomes`, of what the marrow holds."""
         if self.utilities is None or self._shape[2] == 1:
             return None
-        outcomes = self.outcomes(panel)
-        return outcomes.weights, self._marrow_part(outcomes.target)
+        return self._told(panel, "marrow")
+
+    def _told(self, panel: tuple[int, ...], part: str) -> tuple[FloatArray, FloatArray]:
+        """Probabilities of outcomes, and what they say about a part of the decision state."""
+        if (panel, part) not in self._parts_of:
+            outcomes = self.outcomes(panel)
+            self._parts_of[panel, part] = outcomes.weights, self._part(outcomes.target, part)
+        return self._parts_of[panel, part]
 
     def marrow_of(self, posterior: FloatArray) -> FloatArray:
         """Return P(marrow infiltration | row), shape (rows, marrow states that are open)."""
-        return self._marrow_part(posterior)
+        return self._part(posterior, "marrow")
 
     # -------------------------------------------------------------- utility
 
@@ -307,8 +331,15 @@ class DecisionProblem:
         lesion : ndarray, shape (outcomes, actions)
         marrow : ndarray, shape (outcomes, marrow actions)
         """
-        lesion, marrow = self._matrices(hours)
-        return self._lesion_part(posterior) @ lesion, self._marrow_part(posterior) @ marrow
+        if hours not in self._by_state:
+            lesion, marrow = self._matrices(hours)
+            wide = (self._parts["lesion"] @ lesion, self._parts["marrow"] @ marrow)
+            self._by_state[hours] = np.concatenate(wide, axis=1)
+        assert self.utilities is not None
+        states = math.prod(self._shape)
+        found = posterior.reshape(-1, states) @ self._by_state[hours]
+        count = len(self.utilities.actions)
+        return found[:, :count], found[:, count:]
 
     def best(self, posterior: FloatArray, hours: float = 0.0) -> FloatArray:
         """Return the expected utility of the best actions for every row, shape (outcomes,)."""
@@ -345,8 +376,8 @@ class DecisionProblem:
     def perfect_information(self) -> float:
         """Expected value of knowing the decision state at once (EVPI)."""
         lesion, marrow = self._matrices(0.0)
-        known = self._lesion_part(self.prior) @ lesion.max(axis=1)
-        known = known + self._marrow_part(self.prior) @ marrow.max(axis=1)
+        known = self._part(self.prior, "lesion") @ lesion.max(axis=1)
+        known = known + self._part(self.prior, "marrow") @ marrow.max(axis=1)
         return max(float(known[0]) - self.act_now, 0.0)
 
     def sample_information(self, panel: tuple[int, ...]) -> float:
@@ -397,15 +428,11 @@ class DecisionProblem:
 
     def causes_of(self, posterior: FloatArray) -> FloatArray:
         """Return P(cause | row), shape (rows, causes that are open)."""
-        c, w, m = self._shape
-        causes: FloatArray = posterior.reshape(-1, c, w * m).sum(axis=2)
-        return causes
+        return self._part(posterior, "cause")
 
     def diagnosis_of(self, posterior: FloatArray) -> FloatArray:
         """Return P(cause, marrow infiltration | row), shape (rows, open causes x marrow states)."""
-        c, w, m = self._shape
-        joint: FloatArray = posterior.reshape(-1, c, w, m).sum(axis=2).reshape(-1, c * m)
-        return joint
+        return self._part(posterior, "diagnosis")
 
     @property
     def open_causes(self) -> tuple[str, ...]:
@@ -414,12 +441,15 @@ class DecisionProblem:
 
     def _start_harm(self, posterior: FloatArray) -> FloatArray:
         """Harm of having started each action, shape (outcomes, actions); linear in the rows."""
+        return posterior @ self._harms
+
+    @cached_property
+    def _harms(self) -> FloatArray:
+        """Harm of having started each action by decision state, shape (states, actions)."""
         assert self.utilities is not None
-        c, w, _ = self._shape
-        causes = self._lesion_part(posterior).reshape(-1, c, w).sum(axis=2)
         extra = self.utilities.extra_harm[:, self._index[0]]
-        harm: FloatArray = causes @ (extra + self.harm[:, None]).T
-        return harm
+        harms: FloatArray = self._parts["cause"] @ (extra + self.harm[:, None]).T
+        return harms
 
     def net_value(
         self, panel: tuple[int, ...], entry: OrderedTest, admission: Admission

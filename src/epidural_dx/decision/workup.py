@@ -206,12 +206,14 @@ class Workup:
         if not self.tables.open_variables(goal):
             known = " and ".join(list(model.variables)[v] for v in goal)
             raise EvidenceError(f"{known}: already known, so no test can tell more about it")
+        prior, singles = self._from_engine(goal, panels)
         self.calculator = PanelCalculator(
             self.tables,
             self.tables.open_variables(goal),
             panels,
             exact_outcomes=exact_outcomes,
-            singles=self._singles(goal, panels),
+            singles=singles,
+            prior=prior,
         )
         if self.calculator.prior.sum() == 0:
             model.run(self.evidence, want=())  # says which findings exclude each other
@@ -227,27 +229,33 @@ class Workup:
             end,
         )
 
-    def _singles(
+    def _from_engine(
         self, goal: tuple[int, ...], panels: Sequence[Sequence[int]]
-    ) -> dict[int, FloatArray]:
-        """P(target, finding | evidence) of every open finding, if the engine knows the target."""
+    ) -> tuple[FloatArray | None, dict[int, FloatArray]]:
+        """P(target | evidence), and P(target, finding | evidence) of every open finding.
+
+        None and nothing if the engine does not know the target.
+        """
         if self.tables.open_variables(goal) != goal:
-            return {}
+            return None, {}
         for target in self.model.plan.targets:
             # a target that determines the goal will do: its joints are added up
             adds_up = coarsening(self.model, target, goal)
             if adds_up is not None and self.tables.open_variables(target) == target:
                 break
         else:
-            return {}
+            return None, {}
         result = self.model.engine.run(
             self.model.arrays(self.evidence), target=target, want=("joints",)
         )
         if not bool(result.possible[0]):
-            return {}
+            return None, {}
         assert result.joints is not None
-        findings = {v for p in panels for v in p} - {*goal, *target}
-        return {v: adds_up.T @ result.joints[v][0] for v in findings}
+        findings = {v for p in panels for v in p}.difference(goal, target)
+        prior, joints = result.posterior[0], {v: result.joints[v][0] for v in findings}
+        if target != goal:
+            prior, joints = prior @ adds_up, {v: adds_up.T @ j for v, j in joints.items()}
+        return prior, joints
 
     def union(self, tests: Iterable[str]) -> tuple[int, ...]:
         """Return the open findings of several tests, each once."""
