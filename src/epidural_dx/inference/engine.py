@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -191,6 +191,32 @@ class _Block:
                 block[dead] = 0.0
 
 
+class _Single(NamedTuple):
+    """A kind of question about single cases, ready to be asked with numba.
+
+    Parameters
+    ----------
+    target, rows, cardinalities, columns
+        As in `Result` and `Answers`; how many columns there are.
+    runner, tables, layout
+        What answers; no runner for a target of several variables.
+    root
+        A variable that must not be observed: another program is used then.
+    carries_target
+        Whether the target is what the program carries, or its root.
+    """
+
+    target: tuple[int, ...]
+    runner: NumbaProgram | None
+    tables: FloatArray
+    layout: Any
+    root: int
+    rows: tuple[int, ...]
+    cardinalities: tuple[int, ...]
+    columns: int
+    carries_target: bool
+
+
 _Key = TypeVar("_Key")
 _Runner = TypeVar("_Runner")
 
@@ -245,6 +271,7 @@ class Engine:
         self._numpy: dict[int, NumpyProgram] = {}
         self._log: dict[int, LogProgram] = {}
         self._numba: dict[tuple[int, int], NumbaProgram] = {}
+        self._single: dict[tuple[int, frozenset[str]], _Single] = {}
 
     def __getstate__(self) -> dict[str, object]:
         """Leave out what belongs to this process."""
@@ -317,8 +344,13 @@ class Engine:
             raise ValueError(f"unknown answers {sorted(unknown)}; possible: {ALL_ANSWERS}")
         if on_impossible not in ("flag", "raise"):
             raise ValueError("on_impossible must be 'flag' or 'raise'")
+        index, wanted = self.plan.target_index(target), frozenset(want)
+        if bank is None and self.backend == "numba":
+            single = self._run_single(evidence, index, wanted)
+            if single is not None:
+                return single
         rows = read_evidence(self.plan.network.cardinalities, evidence)
-        result = self._run(rows, self.plan.target_index(target), frozenset(want), bank)
+        result = self._run(rows, index, wanted, bank)
         if on_impossible == "raise" and not result.possible.all():
             raise ImpossibleEvidence("the evidence has probability 0 under the network")
         return result
@@ -416,6 +448,64 @@ class Engine:
             return self._run_carried(rows, index, want, bank)
         return self._run_enumerated(rows, index, others, want, bank)
 
+    def _run_single(
+        self, evidence: Mapping[int, Observation], index: int, want: frozenset[str]
+    ) -> Result | None:
+        """Answer about one case by the shortest way; None where only the general one will do.
+
+        What costs in a single question is how much of Python it touches: a question that finds the
+        caches cold pays for every line of code and every object.
+        """
+        question = self._single.get((index, want))
+        if question is None:
+            question = self._single_question(index, want)
+            _remember(self._single, (index, want), question)
+        if question.root in evidence or question.runner is None:
+            return None
+        found = question.runner.ask(evidence, question.tables, question.layout)
+        if found is None:
+            return None
+        out, scale = found
+        layout = question.layout
+        log_evidence = out[:, 0]
+        log_evidence += scale
+        return Result(
+            question.target,
+            log_evidence,
+            out[:, layout.target if question.carries_target else layout.root],
+            Answers(out[:, layout.marginals], question.rows, question.cardinalities)
+            if layout.wanted & 1
+            else None,
+            Answers(
+                out[:, layout.joints].reshape(1, -1, question.columns),
+                question.rows,
+                question.cardinalities,
+            )
+            if layout.wanted & 2
+            else None,
+            out[:, layout.information] if layout.wanted & 4 else None,
+        )
+
+    def _single_question(self, index: int, want: frozenset[str]) -> _Single:
+        """Prepare a kind of question about single cases."""
+        plan = self.plan
+        target = plan.targets[index]
+        open_rows = read_evidence(plan.network.cardinalities, {})
+        number, carried = self._choose(open_rows, index, want)
+        program = plan.programs[number]
+        runner = self._numba_program(number, carried, program) if len(target) == 1 else None
+        return _Single(
+            target=target,
+            runner=runner,
+            tables=plan.packed[number],
+            layout=None if runner is None else runner.layout(want),
+            root=program.root,
+            rows=program.rows,
+            cardinalities=plan.network.cardinalities,
+            columns=program.row_count,
+            carries_target=carried == plan.carried[index],
+        )
+
     def _choose(
         self, rows: EvidenceRows, index: int, want: frozenset[str]
     ) -> tuple[int, int]:
@@ -441,6 +531,16 @@ class Engine:
         if runner is None:
             runner = NumpyProgram(program)
             _remember(self._numpy, id(program), runner)
+        return runner
+
+    def _numba_program(self, number: int, carried: int, program: Program) -> NumbaProgram:
+        key = (id(program), carried)
+        runner = self._numba.get(key)
+        if runner is None:
+            from epidural_dx.inference.numba_backend import NumbaProgram
+
+            runner = NumbaProgram(program, program.distribution(carried), number)
+            _remember(self._numba, key, runner)
         return runner
 
     def _run_carried(
@@ -493,14 +593,7 @@ class Engine:
         bank: Bank | None,
         want: frozenset[str],
     ) -> _Block:
-        program = self._program(number, bank)
-        key = (id(program), carried)
-        runner = self._numba.get(key)
-        if runner is None:
-            from epidural_dx.inference.numba_backend import NumbaProgram
-
-            runner = NumbaProgram(program, program.distribution(carried), number)
-            _remember(self._numba, key, runner)
+        runner = self._numba_program(number, carried, self._program(number, bank))
         outcome = runner.run(rows, tables, bank, want, self.threads)
         assert outcome.target is not None
         return _Block(
