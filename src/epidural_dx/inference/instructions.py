@@ -22,6 +22,9 @@ IntArray = npt.NDArray[np.int32]
 #: Cells whose logarithms are taken at a time, in two pieces of scratch of that size.
 LOG_BLOCK = 512
 
+#: Lines that are mapped at a time.
+TOGETHER = 16
+
 # Where a tensor lives.
 TABLES, CLEAN, WORK = 0, 1, 2
 
@@ -317,7 +320,7 @@ def flatten(program: Program, distribution: Distribution) -> Instructions:
         header=np.array(header, dtype=np.int32),
         extents=np.array(program.extents, dtype=np.int32),
         offset=np.array(offset, dtype=np.int32),
-        workspace=place + max(longest, 2 * LOG_BLOCK),
+        workspace=place + max(longest, 2 * LOG_BLOCK, TOGETHER * max(program.extents)),
         # Turns of loops; base and two bytes for every tensor; extents; places in the tree.
         room=9 * longest + count + -(-count // 4) + len(program.extents) + header[10] + 1,
         clean_size=clean_size,
@@ -400,7 +403,7 @@ def _longest(
     program: Program, steps: list[list[int]], loops: list[tuple[int, int, int, int]]
 ) -> int:
     longest = max((math.prod(program.shape(g.message)) for g in program.groups), default=1)
-    longest = max(longest, *program.extents)
+    longest = max(longest, TOGETHER, *program.extents)
     for step in steps:
         first, middle = step[LOOPS], step[LOOPS] + step[OUTER]
         for rows in (loops[first:middle], loops[middle : middle + step[SUMMED]]):

@@ -9,8 +9,9 @@ from typing import Any
 
 import numba
 import numpy as np
+from llvmlite import ir  # type: ignore[import-untyped]
 from numba import uint64
-from numba.core import cgutils
+from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from epidural_dx.inference.instructions import (
@@ -33,12 +34,15 @@ from epidural_dx.inference.instructions import (
     SUM,
     SUM_SCALED,
     SUMMED,
+    TOGETHER,
 )
 
 
 # Sums may be reordered and fused; infinities and NaN keep their meaning.
 _FAST = {"reassoc", "contract", "nsz"}
 jit = numba.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
+# Closures over intrinsics are found again in the cache of what calls them only.
+_jit_uncached = numba.njit(nogil=True, fastmath=_FAST, error_model="numpy")
 
 
 def _without_owner(_context: Any, array: Any) -> Any:
@@ -77,52 +81,157 @@ def rows_of(code, number, columns):  # type: ignore[no-untyped-def]
     return found.reshape((found.size // columns, columns))
 
 
+def _line(width: int, vectors: int, right_moves: bool | None) -> Any:
+    """Make the innermost operation of a step along lines of its operands, as vector code.
+
+    For some cells i that lie next to each other: ``out[at + i] = sum_s left[l0 + i + turns[s, 1]] *
+    right[r0 + i + turns[s, 2]]``, the right operand moving with i or not, or left out for None. The
+    cells are `vectors` vectors of `width`, each after the one before, but the last from cell `last`
+    on: so lines whose length is no multiple of the width need no other code for their rest, which
+    is only computed twice. The sums stay in registers.
+    """
+
+    @intrinsic
+    def kernel(  # type: ignore[no-untyped-def]
+        _context, out, at, left, left0, right, right0, turns, count, last
+    ):
+        signature = types.void(out, at, left, left0, right, right0, turns, count, last)
+
+        def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+            double, word = ir.DoubleType(), ir.IntType(64)
+            vector = ir.VectorType(double, width)
+            lane = ir.IntType(32)
+
+            def data(value: Any, kind: Any) -> Any:
+                return context.make_array(kind)(context, builder, value).data
+
+            def block(pointer: Any, cell: Any, i: int) -> Any:
+                shift = arguments[8] if i == vectors - 1 else ir.Constant(word, i * width)
+                place = builder.gep(pointer, [builder.add(cell, shift)])
+                return builder.bitcast(place, ir.PointerType(vector))
+
+            def load(pointer: Any, cell: Any, i: int) -> Any:
+                value = builder.load(block(pointer, cell, i))
+                value.align = 8
+                return value
+
+            out_data, left_data = data(arguments[0], out), data(arguments[2], left)
+            right_data, turn_data = data(arguments[4], right), data(arguments[6], turns)
+            totals = []
+            for i in range(vectors):
+                totals.append(cgutils.alloca_once(builder, vector))  # type: ignore[no-untyped-call]
+                builder.store(ir.Constant(vector, [0.0] * width), totals[i])
+            with cgutils.for_range(builder, arguments[7], intp=word) as loop:
+                row = builder.mul(loop.index, ir.Constant(word, 3))
+
+                def turn(column: int) -> Any:
+                    place = builder.add(row, ir.Constant(word, column))
+                    return builder.load(builder.gep(turn_data, [place]))
+
+                left_cell = builder.add(arguments[3], turn(1))
+                right_cell = other = None
+                if right_moves is not None:
+                    right_cell = builder.add(arguments[5], turn(2))
+                if right_moves is False:
+                    number = builder.load(builder.gep(right_data, [right_cell]))
+                    nothing = ir.Constant(vector, ir.Undefined)
+                    first = builder.insert_element(nothing, number, ir.Constant(lane, 0))
+                    zeros = ir.Constant(ir.VectorType(lane, width), [0] * width)
+                    other = builder.shuffle_vector(first, nothing, zeros)
+                for i in range(vectors):
+                    term = load(left_data, left_cell, i)
+                    if right_moves:
+                        other = load(right_data, right_cell, i)
+                    if other is not None:
+                        term = builder.fmul(term, other, flags=("contract",))
+                    total = builder.fadd(builder.load(totals[i]), term, flags=("contract",))
+                    builder.store(total, totals[i])
+            for i in range(vectors):
+                builder.store(builder.load(totals[i]), block(out_data, arguments[1], i)).align = 8
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return kernel
+
+
+def _lines(right_moves: bool | None) -> Any:
+    """Make the innermost operation for many lines of n cells, as one call.
+
+    For every line o the result begins at ``out0 + places[o, 0]``, the operands begin at ``left0 +
+    outer[o, 1]`` and ``right0 + outer[o, 2]``.
+    """
+    eight_1, eight_2, eight_3, eight_4 = (_line(8, v, right_moves) for v in (1, 2, 3, 4))
+    four_1, four_2 = (_line(4, v, right_moves) for v in (1, 2))
+    two_1, two_2 = (_line(2, v, right_moves) for v in (1, 2))
+    one = _line(1, 1, right_moves)
+    moves = 1 if right_moves else 0
+
+    @_jit_uncached
+    def lines(  # type: ignore[no-untyped-def]
+        out, out0, places, left, left0, right, right0, outer, lines, turns, count, n
+    ):
+        # Where the last of several vectors begins.
+        last = n - (8 if n >= 8 else 4 if n >= 4 else 2 if n >= 2 else 1)
+        if n > 32:
+            for o in range(lines):
+                a, b = out0 + places[o, 0], left0 + outer[o, 1]
+                c = right0 + outer[o, 2]
+                i = np.int64(0)
+                while n - i >= 32:
+                    eight_4(out, a + i, left, b + i, right, c + i * moves, turns, count,
+                            np.int64(24))
+                    i += 32
+                while i < n:
+                    i = min(i, last)
+                    eight_1(out, a + i, left, b + i, right, c + i * moves, turns, count,
+                            np.int64(0))
+                    i += 8
+        elif n > 24:
+            for o in range(lines):
+                eight_4(out, out0 + places[o, 0], left, left0 + outer[o, 1], right,
+                        right0 + outer[o, 2], turns, count, last)
+        elif n > 16:
+            for o in range(lines):
+                eight_3(out, out0 + places[o, 0], left, left0 + outer[o, 1], right,
+                        right0 + outer[o, 2], turns, count, last)
+        elif n > 8:
+            for o in range(lines):
+                eight_2(out, out0 + places[o, 0], left, left0 + outer[o, 1], right,
+                        right0 + outer[o, 2], turns, count, last)
+        elif n == 8:
+            for o in range(lines):
+                eight_1(out, out0 + places[o, 0], left, left0 + outer[o, 1], right,
+                        right0 + outer[o, 2], turns, count, last)
+        elif n > 4:
+            for o in range(lines):
+                four_2(out, out0 + places[o, 0], left, left0 + outer[o, 1], right,
+                       right0 + outer[o, 2], turns, count, last)
+        elif n == 4:
+            for o in range(lines):
+                four_1(out, out0 + places[o, 0], left, left0 + outer[o, 1], right,
+                       right0 + outer[o, 2], turns, count, last)
+        elif n == 3:
+            for o in range(lines):
+                two_2(out, out0 + places[o, 0], left, left0 + outer[o, 1], right,
+                      right0 + outer[o, 2], turns, count, last)
+        elif n == 2:
+            for o in range(lines):
+                two_1(out, out0 + places[o, 0], left, left0 + outer[o, 1], right,
+                      right0 + outer[o, 2], turns, count, last)
+        else:
+            for o in range(lines):
+                one(out, out0 + places[o, 0], left, left0 + outer[o, 1], right,
+                    right0 + outer[o, 2], turns, count, last)
+
+    return lines
+
+
+_scaled, _multiplied, _added = _lines(False), _lines(True), _lines(None)
+
+
 # Offsets are unsigned: numba then leaves out the treatment of negative indices, and the loops
 # become vector code.
-@jit
-def _weighted_sum(out, oo, left, left0, right, right0, turns, count, n, weight, start):  # type: ignore[no-untyped-def]
-    """Write ``sum_s right[s] * left[s, :n]`` to ``out[oo : oo + n]``.
-
-    Deterministic tables are mostly zero: terms with weight zero are left out. Four terms are added
-    at a time, so that the result is read and written four times less often.
-    """
-    m = 0
-    for s in range(count):
-        x = right[uint64(right0 + turns[s, 2])]
-        weight[m] = x
-        start[m] = left0 + turns[s, 1]
-        if x != 0.0:
-            m += 1
-    first = m & 3
-    if first == 0:
-        for i in range(n):
-            out[oo + i] = 0.0
-    elif first == 1:
-        x0, p0 = weight[0], uint64(start[0])
-        for i in range(n):
-            out[oo + i] = x0 * left[p0 + i]
-    elif first == 2:
-        x0, p0 = weight[0], uint64(start[0])
-        x1, p1 = weight[1], uint64(start[1])
-        for i in range(n):
-            out[oo + i] = x0 * left[p0 + i] + x1 * left[p1 + i]
-    else:
-        x0, p0 = weight[0], uint64(start[0])
-        x1, p1 = weight[1], uint64(start[1])
-        x2, p2 = weight[2], uint64(start[2])
-        for i in range(n):
-            out[oo + i] = x0 * left[p0 + i] + x1 * left[p1 + i] + x2 * left[p2 + i]
-    for s in range(first, m, 4):
-        x0, p0 = weight[s], uint64(start[s])
-        x1, p1 = weight[s + 1], uint64(start[s + 1])
-        x2, p2 = weight[s + 2], uint64(start[s + 2])
-        x3, p3 = weight[s + 3], uint64(start[s + 3])
-        for i in range(n):
-            out[oo + i] += (
-                x0 * left[p0 + i] + x1 * left[p1 + i] + x2 * left[p2 + i] + x3 * left[p3 + i]
-            )
-
-
 @jit
 def _dot(a, ao, b, bo, n):  # type: ignore[no-untyped-def]
     total = 0.0
@@ -164,7 +273,7 @@ def offsets(loops, first, last, extents, store):  # type: ignore[no-untyped-def]
 
 @jit
 def run_step(  # type: ignore[no-untyped-def]
-    step, loops, extents, base, left, right, work, stores, weight, mapped, root_shift, k_target
+    step, loops, extents, base, left, right, work, stores, scratch, mapped, root_shift, k_target
 ):
     """Run one contraction.
 
@@ -224,45 +333,15 @@ def run_step(  # type: ignore[no-untyped-def]
     right0 = np.int64(0)
     if step[RIGHT] >= 0:
         right0 = base[step[RIGHT]]
-    if kind == AXPY and summed == 1:
-        for o in range(outer):
-            oo = uint64(out0 + outer_turns[o, 0])
-            lo = uint64(left0 + outer_turns[o, 1])
-            x = right[uint64(right0 + outer_turns[o, 2])]
-            for i in range(n):
-                work[oo + i] = x * left[lo + i]
-    elif kind == AXPY:
-        start = stores[2, :, 0]
-        for o in range(outer):
-            _weighted_sum(
-                work, uint64(out0 + outer_turns[o, 0]), left, left0 + outer_turns[o, 1],
-                right, right0 + outer_turns[o, 2], sum_turns, summed, n, weight, start,
-            )
+    if kind == AXPY:
+        _scaled(work, out0, outer_turns, left, left0, right, right0, outer_turns, outer,
+                sum_turns, summed, length)
     elif kind == MULTIPLY:
-        for o in range(outer):
-            oo = uint64(out0 + outer_turns[o, 0])
-            lo = left0 + outer_turns[o, 1]
-            ro = right0 + outer_turns[o, 2]
-            p0, q0 = uint64(lo + sum_turns[0, 1]), uint64(ro + sum_turns[0, 2])
-            done = 1
-            if summed == 1:
-                for i in range(n):
-                    work[oo + i] = left[p0 + i] * right[q0 + i]
-            else:
-                p1, q1 = uint64(lo + sum_turns[1, 1]), uint64(ro + sum_turns[1, 2])
-                for i in range(n):
-                    work[oo + i] = left[p0 + i] * right[q0 + i] + left[p1 + i] * right[q1 + i]
-                done = 2
-            for s in range(done, summed - 1, 2):
-                p0, q0 = uint64(lo + sum_turns[s, 1]), uint64(ro + sum_turns[s, 2])
-                p1, q1 = uint64(lo + sum_turns[s + 1, 1]), uint64(ro + sum_turns[s + 1, 2])
-                for i in range(n):
-                    work[oo + i] += left[p0 + i] * right[q0 + i] + left[p1 + i] * right[q1 + i]
-            if (summed - done) & 1:
-                s = summed - 1
-                p0, q0 = uint64(lo + sum_turns[s, 1]), uint64(ro + sum_turns[s, 2])
-                for i in range(n):
-                    work[oo + i] += left[p0 + i] * right[q0 + i]
+        _multiplied(work, out0, outer_turns, left, left0, right, right0, outer_turns, outer,
+                    sum_turns, summed, length)
+    elif kind == ADD:
+        _added(work, out0, outer_turns, left, left0, left, left0, outer_turns, outer,
+               sum_turns, summed, length)
     elif kind == DOT:
         for o in range(outer):
             total = 0.0
@@ -280,16 +359,6 @@ def run_step(  # type: ignore[no-untyped-def]
                         left, uint64(left0 + outer_turns[o, 1] + sum_turns[s, 1]), n
                     )
             work[uint64(out0 + outer_turns[o, 0])] = total
-    elif kind == ADD:
-        for o in range(outer):
-            oo = uint64(out0 + outer_turns[o, 0])
-            lo = uint64(left0 + outer_turns[o, 1] + sum_turns[0, 1])
-            for i in range(n):
-                work[oo + i] = left[lo + i]
-            for s in range(1, summed):
-                lo = uint64(left0 + outer_turns[o, 1] + sum_turns[s, 1])
-                for i in range(n):
-                    work[oo + i] += left[lo + i]
     elif kind == SUM:
         for o in range(outer):
             total = 0.0
@@ -297,70 +366,52 @@ def run_step(  # type: ignore[no-untyped-def]
                 total += _sum(left, uint64(left0 + outer_turns[o, 1] + sum_turns[s, 1]), n)
             work[uint64(out0 + outer_turns[o, 0])] = total
     elif kind == MAP or kind >= MULTIPLY_MAP:
-        # States that keep their number are vector code; the others are added one by one.
-        first, same = uint64(root_shift), min(uint64(step[PREFIX]), n)
-        width = uint64(k_target)
-        along = uint64(1 if kind == MULTIPLY_MAP else 0)
-        for o in range(outer):
-            oo = uint64(out0 + outer_turns[o, 0])
-            lo, ro = left0 + outer_turns[o, 1], right0 + outer_turns[o, 2]
-            for i in range(width):
-                work[oo + i] = 0.0
-            for s in range(summed):
-                l0, r0 = uint64(lo + sum_turns[s, 1]), uint64(ro + sum_turns[s, 2])
-                if kind == MAP:
-                    for i in range(same):
-                        work[oo + i] += left[l0 + i]
-                elif along == 1:
-                    for i in range(same):
-                        work[oo + i] += left[l0 + i] * right[r0 + i]
-                else:
-                    x = right[r0]
-                    for i in range(same):
-                        work[oo + i] += x * left[l0 + i]
-        if same == n:
-            return
-        for s in range(summed):
-            lo, ro = left0 + sum_turns[s, 1], right0 + sum_turns[s, 2]
-            o = 0
+        # Lines of the fine states first; their first states keep their number, the others are added
+        # to those they are mapped to.
+        same, n = uint64(min(np.int64(step[PREFIX]), length)), uint64(length)
+        width, shift = uint64(k_target), uint64(root_shift)
+        places = stores[2]
+        for line in range(min(outer, TOGETHER)):
+            places[line, 0] = line * length
+        for first in range(0, outer, TOGETHER):
+            count = min(outer - first, TOGETHER)
+            here = outer_turns[first:]
+            if kind == MAP:
+                _added(scratch, 0, places, left, left0, left, left0, here, count, sum_turns,
+                       summed, length)
+            elif kind == MULTIPLY_MAP:
+                _multiplied(scratch, 0, places, left, left0, right, right0, here, count, sum_turns,
+                            summed, length)
+            else:
+                _scaled(scratch, 0, places, left, left0, right, right0, here, count, sum_turns,
+                        summed, length)
+            for line in range(count):
+                a, b = uint64(out0 + here[line, 0]), uint64(line * length)
+                for i in range(same):
+                    work[a + i] = scratch[b + i]
+                for i in range(same, width):
+                    work[a + i] = 0.0
+            line = 0
             # Four lines at a time: each addition waits for the one before it to the same cell.
-            while o + 4 <= outer:
-                o0, o1 = uint64(out0 + outer_turns[o, 0]), uint64(out0 + outer_turns[o + 1, 0])
-                o2, o3 = uint64(out0 + outer_turns[o + 2, 0]), uint64(out0 + outer_turns[o + 3, 0])
-                l0, l1 = uint64(lo + outer_turns[o, 1]), uint64(lo + outer_turns[o + 1, 1])
-                l2, l3 = uint64(lo + outer_turns[o + 2, 1]), uint64(lo + outer_turns[o + 3, 1])
-                if kind == MAP:
-                    for i in range(same, n):
-                        t = uint64(mapped[first + i])
-                        x0, x1, x2, x3 = left[l0 + i], left[l1 + i], left[l2 + i], left[l3 + i]
-                        work[o0 + t] += x0
-                        work[o1 + t] += x1
-                        work[o2 + t] += x2
-                        work[o3 + t] += x3
-                    o += 4
-                    continue
-                r0, r1 = uint64(ro + outer_turns[o, 2]), uint64(ro + outer_turns[o + 1, 2])
-                r2, r3 = uint64(ro + outer_turns[o + 2, 2]), uint64(ro + outer_turns[o + 3, 2])
+            while line + 4 <= count:
+                a0, a1 = uint64(out0 + here[line, 0]), uint64(out0 + here[line + 1, 0])
+                a2, a3 = uint64(out0 + here[line + 2, 0]), uint64(out0 + here[line + 3, 0])
+                b0 = uint64(line) * n
                 for i in range(same, n):
-                    t, j = uint64(mapped[first + i]), i * along
-                    x0, x1 = left[l0 + i] * right[r0 + j], left[l1 + i] * right[r1 + j]
-                    x2, x3 = left[l2 + i] * right[r2 + j], left[l3 + i] * right[r3 + j]
-                    work[o0 + t] += x0
-                    work[o1 + t] += x1
-                    work[o2 + t] += x2
-                    work[o3 + t] += x3
-                o += 4
-            while o < outer:
-                o0, l0 = uint64(out0 + outer_turns[o, 0]), uint64(lo + outer_turns[o, 1])
-                r0 = uint64(ro + outer_turns[o, 2])
+                    t = uint64(mapped[shift + i])
+                    work[a0 + t] += scratch[b0 + i]
+                    work[a1 + t] += scratch[b0 + n + i]
+                    work[a2 + t] += scratch[b0 + n + n + i]
+                    work[a3 + t] += scratch[b0 + n + n + n + i]
+                line += 4
+            while line < count:
+                a0, b0 = uint64(out0 + here[line, 0]), uint64(line) * n
                 for i in range(same, n):
-                    t = uint64(mapped[first + i])
-                    if kind == MAP:
-                        work[o0 + t] += left[l0 + i]
-                    else:
-                        work[o0 + t] += left[l0 + i] * right[r0 + i * along]
-                o += 1
+                    work[a0 + uint64(mapped[shift + i])] += scratch[b0 + i]
+                line += 1
+        return
     else:
+        n = uint64(length)
         stride_out, stride_left = loops[outer_first, 1], loops[outer_first, 2]
         for t in range(k_target):
             oo = uint64(out0 + t * stride_out)
