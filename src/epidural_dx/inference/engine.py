@@ -26,6 +26,7 @@ from epidural_dx.inference.evidence import (
     read_evidence,
 )
 from epidural_dx.inference.information import stacked_information
+from epidural_dx.inference.instructions import INFORMATION, JOINTS, MARGINALS
 from epidural_dx.inference.log_space import LogProgram
 from epidural_dx.inference.network import FloatArray
 from epidural_dx.inference.numpy_backend import NumpyProgram, Outcome
@@ -196,25 +197,29 @@ class _Single(NamedTuple):
 
     Parameters
     ----------
-    target, rows, cardinalities, columns
-        As in `Result` and `Answers`; how many columns there are.
-    runner, tables, layout
-        What answers; no runner for a target of several variables.
+    runner
+        What answers, or None for a target of several variables.
     root
         A variable that must not be observed: another program is used then.
-    carries_target
-        Whether the target is what the program carries, or its root.
+    layout, posterior
+        Where the answers are, and where that about the target is.
+    rows, cardinalities, columns
+        First column and number of states of every variable, number of columns.
+    tables
+        Packed tables.
+    target
+        As in `Result`.
     """
 
-    target: tuple[int, ...]
     runner: NumbaProgram | None
-    tables: FloatArray
-    layout: Any
     root: int
+    layout: Any
     rows: tuple[int, ...]
     cardinalities: tuple[int, ...]
+    tables: FloatArray
+    target: tuple[int, ...]
+    posterior: slice | None
     columns: int
-    carries_target: bool
 
 
 _Key = TypeVar("_Key")
@@ -271,7 +276,7 @@ class Engine:
         self._numpy: dict[int, NumpyProgram] = {}
         self._log: dict[int, LogProgram] = {}
         self._numba: dict[tuple[int, int], NumbaProgram] = {}
-        self._single: dict[tuple[int, frozenset[str]], _Single] = {}
+        self._single: dict[tuple[Target | None, tuple[str, ...]], _Single] = {}
 
     def __getstate__(self) -> dict[str, object]:
         """Leave out what belongs to this process."""
@@ -339,18 +344,17 @@ class Engine:
         -------
         Result
         """
+        if on_impossible not in ("flag", "raise"):
+            raise ValueError("on_impossible must be 'flag' or 'raise'")
+        if bank is None and self.backend == "numba":
+            single = self._run_single(evidence, target, tuple(want))
+            if single is not None:
+                return single
         unknown = set(want) - set(ALL_ANSWERS)
         if unknown:
             raise ValueError(f"unknown answers {sorted(unknown)}; possible: {ALL_ANSWERS}")
-        if on_impossible not in ("flag", "raise"):
-            raise ValueError("on_impossible must be 'flag' or 'raise'")
-        index, wanted = self.plan.target_index(target), frozenset(want)
-        if bank is None and self.backend == "numba":
-            single = self._run_single(evidence, index, wanted)
-            if single is not None:
-                return single
         rows = read_evidence(self.plan.network.cardinalities, evidence)
-        result = self._run(rows, index, wanted, bank)
+        result = self._run(rows, self.plan.target_index(target), frozenset(want), bank)
         if on_impossible == "raise" and not result.possible.all():
             raise ImpossibleEvidence("the evidence has probability 0 under the network")
         return result
@@ -449,61 +453,62 @@ class Engine:
         return self._run_enumerated(rows, index, others, want, bank)
 
     def _run_single(
-        self, evidence: Mapping[int, Observation], index: int, want: frozenset[str]
+        self,
+        evidence: Mapping[int, Observation],
+        target: Target | None,
+        want: tuple[str, ...],
     ) -> Result | None:
         """Answer about one case by the shortest way; None where only the general one will do.
 
         What costs in a single question is how much of Python it touches: a question that finds the
         caches cold pays for every line of code and every object.
         """
-        question = self._single.get((index, want))
+        question = self._single.get((target, want))
         if question is None:
-            question = self._single_question(index, want)
-            _remember(self._single, (index, want), question)
-        if question.root in evidence or question.runner is None:
+            if not set(want) <= set(ALL_ANSWERS):
+                return None
+            question = self._single_question(self.plan.target_index(target), frozenset(want))
+            _remember(self._single, (target, want), question)
+        runner, root, layout, rows, cardinalities = question[:5]
+        if runner is None or root in evidence:
             return None
-        found = question.runner.ask(evidence, question.tables, question.layout)
-        if found is None:
+        out = runner.ask(evidence, question.tables, layout)
+        if out is None:
             return None
-        out, scale = found
-        layout = question.layout
-        log_evidence = out[:, 0]
-        log_evidence += scale
+        wanted = layout.wanted
+        marginals = joints = information = None
+        if wanted & MARGINALS:
+            marginals = Answers(out[:, layout.marginals], rows, cardinalities)
+        if wanted & JOINTS:
+            stack = out[:, layout.joints].reshape(1, -1, question.columns)
+            joints = Answers(stack, rows, cardinalities)
+        if wanted & INFORMATION:
+            information = out[:, layout.information]
         return Result(
-            question.target,
-            log_evidence,
-            out[:, layout.target if question.carries_target else layout.root],
-            Answers(out[:, layout.marginals], question.rows, question.cardinalities)
-            if layout.wanted & 1
-            else None,
-            Answers(
-                out[:, layout.joints].reshape(1, -1, question.columns),
-                question.rows,
-                question.cardinalities,
-            )
-            if layout.wanted & 2
-            else None,
-            out[:, layout.information] if layout.wanted & 4 else None,
+            question.target, out[:, 0], out[:, question.posterior], marginals, joints, information
         )
 
     def _single_question(self, index: int, want: frozenset[str]) -> _Single:
         """Prepare a kind of question about single cases."""
         plan = self.plan
-        target = plan.targets[index]
         open_rows = read_evidence(plan.network.cardinalities, {})
         number, carried = self._choose(open_rows, index, want)
         program = plan.programs[number]
-        runner = self._numba_program(number, carried, program) if len(target) == 1 else None
+        runner = layout = posterior = None
+        if len(plan.targets[index]) == 1:
+            runner = self._numba_program(number, carried, program)
+            layout = runner.layout(want)
+            posterior = layout.target if carried == plan.carried[index] else layout.root
         return _Single(
-            target=target,
             runner=runner,
-            tables=plan.packed[number],
-            layout=None if runner is None else runner.layout(want),
             root=program.root,
+            layout=layout,
             rows=program.rows,
             cardinalities=plan.network.cardinalities,
+            tables=plan.packed[number],
+            target=plan.targets[index],
+            posterior=posterior,
             columns=program.row_count,
-            carries_target=carried == plan.carried[index],
         )
 
     def _choose(

@@ -25,6 +25,9 @@ LOG_BLOCK = 512
 #: Lines that are mapped at a time.
 TOGETHER = 16
 
+# Answers besides posterior and log-evidence, as bits.
+MARGINALS, JOINTS, INFORMATION = 1, 2, 4
+
 # Where a tensor lives.
 TABLES, CLEAN, WORK = 0, 1, 2
 

@@ -18,10 +18,16 @@ import numpy.typing as npt
 
 from epidural_dx.inference.bank import LANES, Bank
 from epidural_dx.inference.evidence import OPEN, EvidenceRows, IntArray, Observation, read_single
-from epidural_dx.inference.instructions import LOG_BLOCK, flatten
+from epidural_dx.inference.instructions import (
+    INFORMATION,
+    JOINTS,
+    LOG_BLOCK,
+    MARGINALS,
+    flatten,
+)
 from epidural_dx.inference.kernels import compute_kernels
 from epidural_dx.inference.network import FloatArray
-from epidural_dx.inference.numba_jobs import INFORMATION, JOINTS, MARGINALS, run_jobs
+from epidural_dx.inference.numba_jobs import run_jobs
 from epidural_dx.inference.numpy_backend import LOG_FLOOR, Outcome
 from epidural_dx.inference.plan import Distribution, Program
 
@@ -237,13 +243,13 @@ class NumbaProgram:
         out = np.empty((jobs, layout.columns))
         run_jobs(
             self.instructions.code, ready.maps, ready.tables, ready.clean, states, soft, jobs,
-            layout.wanted, space.room, space.work, out,
+            layout.wanted, space.room, space.work, out, 0.0,
         )
         return out
 
     def ask(
         self, evidence: Mapping[int, Observation], tables: FloatArray, layout: Layout
-    ) -> tuple[FloatArray, float] | None:
+    ) -> FloatArray | None:
         """Answer about one case, without the detours that batches need.
 
         Parameters
@@ -257,9 +263,9 @@ class NumbaProgram:
 
         Returns
         -------
-        tuple of ndarray and float, or None
-            The row of results, shape (1, columns), and the log of the scale of the likelihoods.
-            None for anything unusual: several cases, evidence that cannot be read or is
+        ndarray or None
+            The row of results, shape (1, columns), the scale of the likelihoods in its
+            log-evidence. None for anything unusual: several cases, evidence that cannot be read or is
             impossible, numbers that may have underflowed.
         """
         space = self._space()
@@ -268,13 +274,15 @@ class NumbaProgram:
         )
         if scale is None:
             return None
-        ready = self._prepare(tables, layout.wanted != 0)
+        ready = self._kept.get(id(tables))
+        if ready is None or not ready.complete:
+            ready = self._prepare(tables, layout.wanted != 0)
         out = np.empty((1, layout.columns))
-        run_jobs(
+        least = run_jobs(
             self.instructions.code, ready.maps, tables, ready.clean, space.states, space.soft, 1,
-            layout.wanted, space.room, space.work, out,
+            layout.wanted, space.room, space.work, out, scale,
         )
-        return (out, scale) if out[0, 1] > LOG_FLOOR else None
+        return out if least > LOG_FLOOR else None
 
     def run(
         self,

@@ -9,12 +9,15 @@ from epidural_dx.inference.instructions import (
     CLEAN,
     DOT,
     FALLBACK,
+    INFORMATION,
     INNER,
+    JOINTS,
     KIND,
     LEFT,
     LOOPS,
     MAP,
     MAP_COLUMNS,
+    MARGINALS,
     OUT,
     OUTER,
     OWNER,
@@ -32,13 +35,9 @@ from epidural_dx.inference.instructions import (
 from epidural_dx.inference.numba_steps import borrowed, jit, log_terms, part, rows_of, run_step
 from epidural_dx.inference.plan import ADJOINT, READ
 
-#: Bits of `wanted`.
-MARGINALS, JOINTS, INFORMATION = 1, 2, 4
-
-
 @jit
 def run_jobs(  # type: ignore[no-untyped-def]
-    code, maps, tables, clean, states, soft, jobs, wanted, room, work, out
+    code, maps, tables, clean, states, soft, jobs, wanted, room, work, out, taken
 ):
     """Run some jobs, one after another; job = case * draws + draw.
 
@@ -68,6 +67,13 @@ def run_jobs(  # type: ignore[no-untyped-def]
     out
         Shape (jobs, columns): log-evidence, the log that must stay above a floor, posterior of the
         target and of the root; then what is wanted of marginals, joint tables and information.
+    taken
+        Log of what was taken out of the likelihoods, added to every log-evidence.
+
+    Returns
+    -------
+    float
+        The smallest of the logs that must stay above a floor.
     """
     header = borrowed(part(code, 0))
     extents_full = borrowed(part(code, 1))
@@ -119,6 +125,7 @@ def run_jobs(  # type: ignore[no-untyped-def]
     bits_at = joints_at + (rows * k_target if wanted & JOINTS else 0)
     for axis in range(uint64(extents_full.size)):
         extents[axis] = extents_full[axis]
+    least = np.inf
     for job in range(jobs):
         case = job // draws
         table = tables[job - case * draws]
@@ -283,7 +290,7 @@ def run_jobs(  # type: ignore[no-untyped-def]
                 elif where[right] == WORK:
                     b = work
             run_step(step, loops, extents, base, a, b, work, stores, scratch, relays,
-                  step[RELAY], step[WIDTH])
+                     np.int64(step[RELAY]), np.int64(step[WIDTH]))
         # Evidence and posterior of the root.
         source = table
         if where[total] == CLEAN:
@@ -295,12 +302,13 @@ def run_jobs(  # type: ignore[no-untyped-def]
             z += source[base[total] + e]
         if z > 0.0:
             inverse = 1.0 / z
-            record[0] = np.log(z) + scale
+            record[0] = np.log(z) + scale + taken
             record[1] = np.log(z) + lost
         else:
             inverse = 0.0
             record[0] = -np.inf
             record[1] = -np.inf
+        least = min(least, record[1])
         for e in range(k_root):
             record[root_at + e] = 0.0
         shift = base[total] - offset[total]
@@ -366,13 +374,13 @@ def run_jobs(  # type: ignore[no-untyped-def]
                 continue
             if step[SKIP] == 1 or (step[SKIP] == 2 and deterministic):
                 continue
-            maps, map_shift, map_width = mapped, root_shift, k_target
+            targets, map_shift, map_width = mapped, root_shift, k_target
             if step[KIND] >= MAP:
                 if step[RELAY] >= 0:
                     carrier = step[INNER]
                     if step[KIND] == MAP_COLUMNS:
                         carrier = loops[step[LOOPS], 0]
-                    maps, map_shift, map_width = relays, step[RELAY], step[WIDTH]
+                    targets, map_shift, map_width = relays, step[RELAY], step[WIDTH]
                     if carrier < n_variables and row[carrier] >= 0 and variables[carrier, 1] >= 0:
                         map_shift += row[carrier]
                 elif not deterministic:
@@ -389,8 +397,8 @@ def run_jobs(  # type: ignore[no-untyped-def]
                     b = clean
                 elif where[right] == WORK:
                     b = work
-            run_step(step, loops, extents, base, a, b, work, stores, scratch, maps,
-                  map_shift, map_width)
+            run_step(step, loops, extents, base, a, b, work, stores, scratch, targets,
+                     np.int64(map_shift), np.int64(map_width))
         for r in range(readings.shape[0]):
             # Answers with the axes (variable or group, target).
             if hidden[readings[r, 3]] != 0:
@@ -558,3 +566,4 @@ def run_jobs(  # type: ignore[no-untyped-def]
                 if bits < 0.0 or row[v] >= 0:
                     bits = 0.0
                 record[bits_at + v] = bits
+    return least

@@ -28,12 +28,15 @@ from epidural_dx.inference.instructions import (
     DOT,
     EXPAND,
     FALLBACK,
+    INFORMATION,
     INNER,
+    JOINTS,
     KIND,
     LEFT,
     LOOPS,
     MAP,
     MAP_COLUMNS,
+    MARGINALS,
     MULTIPLY,
     MULTIPLY_MAP,
     OUT,
@@ -50,7 +53,6 @@ from epidural_dx.inference.instructions import (
     WIDTH,
     WORK,
 )
-from epidural_dx.inference.numba_jobs import INFORMATION, JOINTS, MARGINALS
 from epidural_dx.inference.numba_steps import borrowed, jit, log_terms, offsets, part, rows_of
 from epidural_dx.inference.plan import ADJOINT, READ
 
