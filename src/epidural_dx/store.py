@@ -14,7 +14,7 @@ from epidural_dx import __version__
 from epidural_dx.errors import ModelError
 
 #: Written into every stored model; a change of the stored classes needs a new number.
-FORMAT = 2
+FORMAT = 3
 
 #: Bytes of the SHA-256 that precede a stored model.
 _CHECKSUM = 32

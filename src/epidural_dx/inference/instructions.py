@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from epidural_dx.inference.plan import NONE, Contraction, Distribution, Program
+from epidural_dx.inference.plan import NONE, SPARSE, Contraction, Distribution, Program
 
 IntArray = npt.NDArray[np.int32]
 
@@ -47,11 +47,12 @@ EXPAND = 10  # out runs along a partition of the root, left is addressed through
 # Columns of the step table. RELAY is the place of the map of a relay or between partitions, -1 for
 # the map of the root; WIDTH the number of states it maps to, PREFIX how many states it maps to
 # their own number before the first that it does not. SKIP is 1 for a step that the next one does as
-# well, 2 if it does so only where the target is a function of the root.
+# well, 2 if it does so only where the target is a function of the root. ZEROS is 1 where the scalars
+# are mostly zero.
 (
     KIND, OUT, LEFT, RIGHT, LOOPS, OUTER, SUMMED, INNER, FALLBACK, RELAY, SKIP, WIDTH, PREFIX,
-    OWNER, ROLE,
-) = range(15)
+    OWNER, ROLE, ZEROS,
+) = range(16)
 
 
 @dataclass(frozen=True, eq=False)
@@ -216,14 +217,16 @@ def flatten(program: Program, distribution: Distribution) -> Instructions:
         for owner, role in zip(distribution.owners, distribution.roles, strict=True)
     ]
     for encoded, place_and_role in zip(step_rows, places, strict=True):
-        encoded.extend(place_and_role)
+        zeros = encoded[KIND] == AXPY and encoded[RIGHT] != NONE
+        zeros = zeros and program.density[encoded[RIGHT]] < SPARSE
+        encoded.extend((*place_and_role, int(zeros)))
     if distribution.map_tensor != NONE:
         # The same maps as ordinary contractions, for a target that is not a function of the root.
         for number, step in enumerate((*program.collect, *distribution.steps)):
             row = step_rows[number]
             if row[KIND] >= MAP and row[RELAY] == NONE:
                 row[FALLBACK] = len(step_rows)
-                step_rows.append([*_encode(program, None, step, strides, loop_rows, {}), 0, 0])
+                step_rows.append([*_encode(program, None, step, strides, loop_rows, {}), 0, 0, 0])
 
     belief = [NONE] * len(program.groups)
     stacked = {group.stacked: g for g, group in enumerate(program.groups)}
@@ -360,23 +363,12 @@ def _fuse(
     loop_rows: list[tuple[int, int, int, int]],
 ) -> None:
     """Let a map do the product before it as well where nothing else needs that product."""
-    uses: dict[int, int] = {}
-    for step in distribution.steps:
-        for t in (step.left, step.right):
-            uses[t] = uses.get(t, 0) + 1
-    for t in (*(r.tensor for r in distribution.readings), *distribution.kernel_answers):
-        uses[t] = uses.get(t, 0) + 2
+    fused = program.fused(distribution)
     first_row = len(program.collect)
     pairs = zip(distribution.steps[:-1], distribution.steps[1:], strict=True)
     for number, (product, mapping) in enumerate(pairs, start=first_row):
         row = step_rows[number + 1]
-        if (
-            row[KIND] != MAP
-            or mapping.left != product.out
-            or product.right == NONE
-            or product.right in program.maps
-            or uses[product.out] != 1
-        ):
+        if mapping not in fused or row[KIND] != MAP:
             continue
         carrier = row[INNER]
 

@@ -87,7 +87,7 @@ def run_jobs(  # type: ignore[no-untyped-def]
     pointer = borrowed(part(code, 9))
     axes = borrowed(part(code, 10))
     strides = borrowed(part(code, 11))
-    steps = borrowed(rows_of(code, 12, 15))
+    steps = borrowed(rows_of(code, 12, 16))
     loops = borrowed(rows_of(code, 13, 4))
     relays = borrowed(part(code, 14))
     kernels = borrowed(rows_of(code, 15, 3))

@@ -35,6 +35,7 @@ from epidural_dx.inference.instructions import (
     SUM_SCALED,
     SUMMED,
     TOGETHER,
+    ZEROS,
 )
 
 
@@ -333,7 +334,16 @@ def run_step(  # type: ignore[no-untyped-def]
     right0 = np.int64(0)
     if step[RIGHT] >= 0:
         right0 = base[step[RIGHT]]
-    if kind == AXPY:
+    if kind == AXPY and step[ZEROS] == 1 and summed > 2:
+        kept = stores[2]
+        for o in range(outer):
+            ro, terms = right0 + outer_turns[o, 2], 0
+            for s in range(summed):
+                kept[terms, 1], kept[terms, 2] = sum_turns[s, 1], sum_turns[s, 2]
+                terms += 1 if right[uint64(ro + sum_turns[s, 2])] != 0.0 else 0
+            here = outer_turns[o:]
+            _scaled(work, out0, here, left, left0, right, right0, here, 1, kept, terms, length)
+    elif kind == AXPY:
         _scaled(work, out0, outer_turns, left, left0, right, right0, outer_turns, outer,
                 sum_turns, summed, length)
     elif kind == MULTIPLY:

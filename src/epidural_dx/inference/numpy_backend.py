@@ -72,7 +72,7 @@ class Outcome(NamedTuple):
 
 
 #: Contractions of at least this many multiply-adds are done as matrix products.
-MATRIX_PRODUCT = 40_000
+MATRIX_PRODUCT = 2_000
 
 #: Smallest log of a scaled evidence that is trusted: everything lost to underflow is then below
 #: 1e-120 of the result.
@@ -169,6 +169,23 @@ def _matrix_product(
     )
     shaped = product.reshape(product.shape[0], *shape_batch, *shape_rows, *shape_columns)
     out: FloatArray = shaped.transpose(orders[2])
+    return out
+
+
+def _single_product(
+    orders: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]],
+    counts: tuple[int, int, int, int],
+    left: FloatArray,
+    right: FloatArray,
+) -> FloatArray:
+    """Contract by one matrix product where there is one job and no batch axis."""
+    _, rows, columns, _ = counts
+    left, right = left.transpose(orders[0]), right.transpose(orders[1])
+    shape_rows, shape_columns = left.shape[1 : 1 + rows], right.shape[right.ndim - columns :]
+    product = np.dot(
+        left.reshape(math.prod(shape_rows), -1), right.reshape(-1, math.prod(shape_columns))
+    )
+    out: FloatArray = product.reshape(1, *shape_rows, *shape_columns).transpose(orders[2])
     return out
 
 
@@ -295,9 +312,9 @@ class NumpyProgram:
             if spread_left is not None:
                 left = left[spread_left]
             return left * (right if spread_right is None else right[spread_right])
-        # A single job gains little from BLAS, and loses much when BLAS waits for busy processors.
-        many = left.shape[0] > 1 or right.shape[0] > 1
-        if many and bound.orders is not None and bound.counts is not None:
+        if bound.orders is not None and bound.counts is not None:
+            if left.shape[0] == right.shape[0] == 1 and not bound.counts[0]:
+                return _single_product(bound.orders, bound.counts, left, right)
             return _matrix_product(bound.orders, bound.counts, left, right)
         out = np.einsum(bound.formula, left, right)
         return out
