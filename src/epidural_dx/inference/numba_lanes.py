@@ -614,7 +614,7 @@ def run_blocks(  # type: ignore[no-untyped-def]
         # Collect pass.
         for number in range(header[11]):
             step = steps[number]
-            out = step[OUT]
+            made = step[OUT]
             left, right = step[LEFT], step[RIGHT]
             run = changed[left] or not use_clean
             if right >= 0 and changed[right]:
@@ -629,9 +629,9 @@ def run_blocks(  # type: ignore[no-untyped-def]
                     if step[KIND] == DOT or step[KIND] >= SUM or step[KIND] == 3:
                         run = True
             if not run:
-                where[out] = CLEAN
+                where[made] = CLEAN
                 continue
-            changed[out] = True
+            changed[made] = True
             a, a_wide = table, wide_tables
             if where[left] == CLEAN:
                 a, a_wide = clean, False
