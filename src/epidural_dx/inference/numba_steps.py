@@ -283,7 +283,7 @@ def run_step(  # type: ignore[no-untyped-def]
     """
     kind = step[KIND]
     if kind == EXPAND:
-        count = offsets(loops, step[LOOPS], step[LOOPS] + step[OUTER], extents, stores[0])
+        count = offsets(loops, np.int64(step[LOOPS]), step[LOOPS] + step[OUTER], extents, stores[0])
         width, shift = uint64(extents[step[INNER]]), uint64(root_shift)
         for o in range(count):
             oo = uint64(base[step[OUT]] + stores[0, o, 0])
@@ -293,7 +293,9 @@ def run_step(  # type: ignore[no-untyped-def]
             for i in range(uint64(step[PREFIX]), width):
                 work[oo + i] = left[lo + uint64(mapped[shift + i])]
         return
-    outer_first = step[LOOPS]
+    # Literals would make further versions of the functions that take them.
+    zero, one = np.int64(0), np.int64(1)
+    outer_first = np.int64(step[LOOPS])
     outer_last = outer_first + step[OUTER]
     sum_last = outer_last + step[SUMMED]
     inner = step[INNER]
@@ -337,12 +339,12 @@ def run_step(  # type: ignore[no-untyped-def]
     if kind == AXPY and step[ZEROS] == 1 and summed > 2:
         kept = stores[2]
         for o in range(outer):
-            ro, terms = right0 + outer_turns[o, 2], 0
+            ro, terms = right0 + outer_turns[o, 2], np.int64(0)
             for s in range(summed):
                 kept[terms, 1], kept[terms, 2] = sum_turns[s, 1], sum_turns[s, 2]
                 terms += 1 if right[uint64(ro + sum_turns[s, 2])] != 0.0 else 0
             here = outer_turns[o:]
-            _scaled(work, out0, here, left, left0, right, right0, here, 1, kept, terms, length)
+            _scaled(work, out0, here, left, left0, right, right0, here, one, kept, terms, length)
     elif kind == AXPY:
         _scaled(work, out0, outer_turns, left, left0, right, right0, outer_turns, outer,
                 sum_turns, summed, length)
@@ -387,13 +389,13 @@ def run_step(  # type: ignore[no-untyped-def]
             count = min(outer - first, TOGETHER)
             here = outer_turns[first:]
             if kind == MAP:
-                _added(scratch, 0, places, left, left0, left, left0, here, count, sum_turns,
+                _added(scratch, zero, places, left, left0, left, left0, here, count, sum_turns,
                        summed, length)
             elif kind == MULTIPLY_MAP:
-                _multiplied(scratch, 0, places, left, left0, right, right0, here, count, sum_turns,
+                _multiplied(scratch, zero, places, left, left0, right, right0, here, count, sum_turns,
                             summed, length)
             else:
-                _scaled(scratch, 0, places, left, left0, right, right0, here, count, sum_turns,
+                _scaled(scratch, zero, places, left, left0, right, right0, here, count, sum_turns,
                         summed, length)
             for line in range(count):
                 a, b = uint64(out0 + here[line, 0]), uint64(line * length)
