@@ -187,15 +187,15 @@ def read_evidence(
         if array.ndim not in (1, 2) or array.shape[-1] != k:
             raise ValueError(f"variable {v}: likelihood of shape {array.shape}, expected ({k},)")
         if array.ndim == 1:
-            state, scaled, top = _read_vector(v, array.tolist())
+            state, relative, top = _read_vector(v, array.tolist())
             if top == 0.0:
                 log_scale -= np.inf
                 continue
             if top != 1.0:
                 log_scale += math.log(top)
             states[:, v] = state
-            if scaled is not None:
-                one = np.array(scaled)
+            if relative is not None:
+                one = np.array(relative)
                 soft[v] = one[None] if count == 1 else np.broadcast_to(one, (count, k))
             continue
         weights = array.astype(np.float64)
@@ -245,7 +245,7 @@ def _read_vector(
 def read_single(
     cardinalities: Sequence[int],
     evidence: Mapping[int, Observation],
-    states: IntArray,
+    states: memoryview,
     soft: FloatArray,
     starts: Sequence[int],
 ) -> float | None:
@@ -258,9 +258,10 @@ def read_single(
     evidence
         Observations by variable.
     states
-        Shape (variables,): filled with states and the codes for open and soft.
+        One integer for every variable, the code for open: states and the code for soft are written
+        into it. (A memoryview is the fastest array for single items.)
     soft
-        Shape (columns,): the weights of variables with soft evidence are put there.
+        Shape (1, columns): the weights of variables with soft evidence are put there.
     starts
         First column of every variable.
 
@@ -270,7 +271,6 @@ def read_single(
         Log of the factors taken out of the likelihoods. None for evidence that has several rows,
         is impossible or has to be refused: `read_evidence` then says how.
     """
-    states.fill(OPEN)
     size = len(states)
     scale = 0.0
     for v, value in evidence.items():
@@ -297,5 +297,5 @@ def read_single(
         scale += math.log(top)
         states[v] = state
         if scaled is not None:
-            soft[starts[v] : starts[v] + k] = scaled
+            soft[0, starts[v] : starts[v] + k] = scaled
     return scale

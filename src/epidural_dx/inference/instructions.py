@@ -47,8 +47,8 @@ EXPAND = 10  # out runs along a partition of the root, left is addressed through
 # Columns of the step table. RELAY is the place of the map of a relay or between partitions, -1 for
 # the map of the root; WIDTH the number of states it maps to, PREFIX how many states it maps to
 # their own number before the first that it does not. SKIP is 1 for a step that the next one does as
-# well, 2 if it does so only where the target is a function of the root. ZEROS is 1 where the scalars
-# are mostly zero.
+# well, 2 if it does so only where the target is a function of the root. ZEROS is 1 where the
+# scalars are mostly zero.
 (
     KIND, OUT, LEFT, RIGHT, LOOPS, OUTER, SUMMED, INNER, FALLBACK, RELAY, SKIP, WIDTH, PREFIX,
     OWNER, ROLE, ZEROS,

@@ -65,14 +65,16 @@ class Prepared(NamedTuple):
     ----------
     tables
         Packed tables, shape (draws, cells).
-    maps, clean
-        As `run_jobs` wants them.
+    code, maps, own_tables, clean
+        As `run_jobs` wants them; the tables are those above, next to what else a question reads.
     complete
         Whether `clean` has the kernels at its end.
     """
 
     tables: FloatArray
+    code: npt.NDArray[np.int32]
     maps: npt.NDArray[np.int32]
+    own_tables: FloatArray
     clean: FloatArray
     complete: bool
 
@@ -86,12 +88,15 @@ class Space(NamedTuple):
         As `run_jobs` wants them.
     states, soft
         Evidence of one case, as `run_jobs` wants it.
+    found
+        The memory of `states`, one integer after another.
     """
 
     room: IntArray
     work: FloatArray
     states: IntArray
     soft: FloatArray
+    found: memoryview
 
 
 class Layout(NamedTuple):
@@ -143,6 +148,7 @@ class NumbaProgram:
         self.number = number
         self.instructions = flatten(program, distribution)
         self._local = threading.local()
+        self._open = np.full(len(program.rows), OPEN, dtype=np.int64).data
         # Workspaces for blocks of jobs that no thread uses at the moment.
         self._spare: list[Workspace] = []
         # By identity of the tables; an entry holds its tables, so that the identity stays theirs.
@@ -153,13 +159,17 @@ class NumbaProgram:
         found: Space | None = getattr(self._local, "space", None)
         if found is None:
             code = self.instructions
-            states, columns = len(self.program.rows), self.program.row_count
-            memory = roomy(code.room + code.workspace + states + columns)
-            room, work, states_of, soft = np.split(
-                memory, np.cumsum([code.room, code.workspace, states])
+            variables, columns = len(self.program.rows), self.program.row_count
+            memory = roomy(code.room + code.workspace + variables + columns)
+            room, work, states, soft = np.split(
+                memory, np.cumsum([code.room, code.workspace, variables])
             )
             found = Space(
-                room.view(np.int64), work, states_of.view(np.int64)[None], soft[None]
+                room.view(np.int64),
+                work,
+                states.view(np.int64)[None],
+                soft[None],
+                states.view(np.int64).data,
             )
             self._local.space = found
         return found
@@ -216,17 +226,31 @@ class NumbaProgram:
         found = self._kept.get(id(tables))
         if found is not None and (found.complete or not with_kernels):
             return found
-        code, mapped = self.instructions, self._function_of_root(tables)
+        instructions, mapped = self.instructions, self._function_of_root(tables)
+        code = instructions.code
         none = np.zeros(len(self.program.kernels), dtype=np.int32)
-        ready = Prepared(tables, np.concatenate([none, mapped]), np.zeros(0), True)
+        maps = np.concatenate([none, mapped])
+        ready = Prepared(tables, code, maps, tables, np.zeros(0), True)
         if tables.shape[0] == 1:
             states = np.full((1, len(self.program.rows)), OPEN, dtype=np.int64)
             self._call(ready, states, np.zeros((0, 0)), self.layout(frozenset()))
-            clean = self._space().work[: code.clean_size].copy()
+            clean = self._space().work[: instructions.clean_size].copy()
             usable = none
             if with_kernels:
                 clean, usable = self._with_kernels(tables, clean)
-            ready = Prepared(tables, np.concatenate([usable, mapped]), clean, with_kernels)
+            maps = np.concatenate([usable, mapped])
+            cells = code.size // 2
+            memory = roomy(cells + tables.size + clean.size)
+            memory[:cells].view(np.int32)[:] = code
+            memory[cells:] = np.concatenate([tables[0], clean])
+            ready = Prepared(
+                tables,
+                memory[:cells].view(np.int32),
+                maps,
+                memory[cells : cells + tables.size][None],
+                memory[cells + tables.size :],
+                with_kernels,
+            )
         kept = dict(list(self._kept.items())[-2:])
         self._kept = kept | {id(tables): ready}
         return ready
@@ -248,7 +272,7 @@ class NumbaProgram:
             values[t] = source[start : start + math.prod(shape)].reshape(shape)
         kernels = compute_kernels(program, values)
         usable = np.array([int(table is not None) for table in kernels], dtype=np.int32)
-        whole = roomy(code.clean_size + code.kernel_cells)
+        whole = np.zeros(code.clean_size + code.kernel_cells)
         whole[: code.clean_size] = clean
         for kernel, table in zip(program.kernels, kernels, strict=True):
             if table is not None:
@@ -264,7 +288,7 @@ class NumbaProgram:
         jobs = len(states) * len(ready.tables)
         out = np.empty((jobs, layout.columns))
         run_jobs(
-            self.instructions.code, ready.maps, ready.tables, ready.clean, states, soft, jobs,
+            ready.code, ready.maps, ready.own_tables, ready.clean, states, soft, jobs,
             layout.wanted, space.room, space.work, out, 0.0,
         )
         return out
@@ -287,12 +311,16 @@ class NumbaProgram:
         -------
         ndarray or None
             The row of results, shape (1, columns), the scale of the likelihoods in its
-            log-evidence. None for anything unusual: several cases, evidence that cannot be read or is
-            impossible, numbers that may have underflowed.
+            log-evidence. None for anything unusual: several cases, evidence that cannot be read
+            or is impossible, numbers that may have underflowed.
         """
-        space = self._space()
+        try:
+            space: Space = self._local.space
+        except AttributeError:
+            space = self._space()
+        space.found[:] = self._open
         scale = read_single(
-            self.program.extents, evidence, space.states[0], space.soft[0], self.program.rows
+            self.program.extents, evidence, space.found, space.soft, self.program.rows
         )
         if scale is None:
             return None
@@ -301,7 +329,7 @@ class NumbaProgram:
             ready = self._prepare(tables, layout.wanted != 0)
         out = np.empty((1, layout.columns))
         least = run_jobs(
-            self.instructions.code, ready.maps, tables, ready.clean, space.states, space.soft, 1,
+            ready.code, ready.maps, ready.own_tables, ready.clean, space.states, space.soft, 1,
             layout.wanted, space.room, space.work, out, scale,
         )
         return out if least > LOG_FLOOR else None

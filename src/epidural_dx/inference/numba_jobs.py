@@ -35,6 +35,7 @@ from epidural_dx.inference.instructions import (
 from epidural_dx.inference.numba_steps import borrowed, jit, log_terms, part, rows_of, run_step
 from epidural_dx.inference.plan import ADJOINT, READ
 
+
 @jit
 def run_jobs(  # type: ignore[no-untyped-def]
     code, maps, tables, clean, states, soft, jobs, wanted, room, work, out, taken

@@ -801,7 +801,8 @@ def run_blocks(  # type: ignore[no-untyped-def]
                 r0 = answer + variables[root, 0]
                 for e in range(k_root):
                     if deterministic:
-                        work[uint64((r0 + e + mapped[e] * rows) * LANES + lane)] = out[job, root_at + e]
+                        here = uint64((r0 + e + mapped[e] * rows) * LANES + lane)
+                        work[here] = out[job, root_at + e]
                         continue
                     for j in range(k_target):
                         here = uint64((offset[map_tensor] + e * k_target + j) * LANES + lane)

@@ -38,7 +38,6 @@ from epidural_dx.inference.instructions import (
     ZEROS,
 )
 
-
 # Sums may be reordered and fused; infinities and NaN keep their meaning.
 _FAST = {"reassoc", "contract", "nsz"}
 jit = numba.njit(cache=True, nogil=True, fastmath=_FAST, error_model="numpy")
@@ -380,7 +379,7 @@ def run_step(  # type: ignore[no-untyped-def]
     elif kind == MAP or kind >= MULTIPLY_MAP:
         # Lines of the fine states first; their first states keep their number, the others are added
         # to those they are mapped to.
-        same, n = uint64(min(np.int64(step[PREFIX]), length)), uint64(length)
+        same, n = min(uint64(step[PREFIX]), uint64(length)), uint64(length)
         width, shift = uint64(k_target), uint64(root_shift)
         places = stores[2]
         for line in range(min(outer, TOGETHER)):
@@ -392,8 +391,8 @@ def run_step(  # type: ignore[no-untyped-def]
                 _added(scratch, zero, places, left, left0, left, left0, here, count, sum_turns,
                        summed, length)
             elif kind == MULTIPLY_MAP:
-                _multiplied(scratch, zero, places, left, left0, right, right0, here, count, sum_turns,
-                            summed, length)
+                _multiplied(scratch, zero, places, left, left0, right, right0, here, count,
+                            sum_turns, summed, length)
             else:
                 _scaled(scratch, zero, places, left, left0, right, right0, here, count, sum_turns,
                         summed, length)

@@ -18,7 +18,15 @@ from epidural_dx.inference.evidence import OPEN, SOFT, EvidenceRows
 from epidural_dx.inference.kernels import compute_kernels
 from epidural_dx.inference.network import FloatArray
 from epidural_dx.inference.numpy_steps import BoundStep, Operation, operation
-from epidural_dx.inference.plan import NONE, Contraction, Distribution, Program
+from epidural_dx.inference.plan import (
+    ADJOINT,
+    KERNEL,
+    NONE,
+    READ,
+    Contraction,
+    Distribution,
+    Program,
+)
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyABCDEFGHIJKLMNOPQRSTUVWXY"
 
@@ -178,8 +186,8 @@ class NumpyProgram:
             below[step.out] = seen | gone
         # Tensors below which a variable is summed out: hard evidence on it changes their values.
         self._above: dict[int, set[int]] = {}
-        for t, gone in below.items():
-            for v in gone:
+        for t, summed in below.items():
+            for v in summed:
                 self._above.setdefault(v, set()).add(t)
         # Of a narrow group the states come first; here they are wanted last.
         self._last_order = [
@@ -215,7 +223,9 @@ class NumpyProgram:
             place = self.program.enter[owner]
             if not visits or visits[-1].place != place:
                 visits.append(Visit(place, [], [], []))
-            visits[-1][1 + role].append(self._bind(step))
+            visit = visits[-1]
+            kinds = {ADJOINT: visit.adjoint, READ: visit.read, KERNEL: visit.kernel}
+            kinds[role].append(self._bind(step))
         return visits
 
     def _bind(self, step: Contraction) -> BoundStep:

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from epidural_dx.inference.network import FloatArray
 from epidural_dx.inference.plan import NONE, Contraction, Program
 
-#: A contraction of arrays whose first axis is the jobs; the right one may be None.
-Operation = Callable[[FloatArray, FloatArray | None], FloatArray]
+#: A contraction of two arrays whose first axis is the jobs; some use the left one only.
+Operation = Callable[[Any, Any], FloatArray]
 
 #: Contractions of at least this many multiply-adds are done as matrix products: one without batch
 #: axes for a single job, any for many.
@@ -96,7 +96,7 @@ def _product(
 ) -> Operation:
     """Make a product of which nothing is summed; None for an operand that has all axes."""
     if spread_left is None and spread_right is None:
-        return lambda left, right: left * right
+        return np.multiply
     if spread_left is None:
         return lambda left, right: left * right[spread_right]
     if spread_right is None:
@@ -136,8 +136,8 @@ def _matrix_product(
         product = np.dot(
             left.reshape(math.prod(shape_rows), -1), right.reshape(-1, math.prod(shape_columns))
         )
-        product = product.reshape(1, *shape_rows, *shape_columns)
-        return product if in_place_out else product.transpose(order_out)
+        out: FloatArray = product.reshape(1, *shape_rows, *shape_columns)
+        return out if in_place_out else out.transpose(order_out)
 
     def many(left: FloatArray, right: FloatArray) -> FloatArray:
         left, right = left.transpose(order_left), right.transpose(order_right)
@@ -149,14 +149,18 @@ def _matrix_product(
             left.reshape(left.shape[0], b, m, -1), right.reshape(right.shape[0], b, -1, n)
         )
         shaped = product.reshape(product.shape[0], *shape_batch, *shape_rows, *shape_columns)
-        return shaped.transpose(order_out)
+        out: FloatArray = shaped.transpose(order_out)
+        return out
 
-    def choose(left: FloatArray, right: FloatArray | None) -> FloatArray:
-        assert right is not None
+    def choose(left: FloatArray, right: FloatArray) -> FloatArray:
         if left.shape[0] == right.shape[0] == 1:
             # A single batched product gains little from BLAS, and loses much when BLAS waits for
             # busy processors.
-            return np.einsum(formula, left, right) if batch else one(left, right)
-        return many(left, right) if size >= BATCH_PRODUCT else np.einsum(formula, left, right)
+            out: FloatArray = np.einsum(formula, left, right) if batch else one(left, right)
+            return out
+        if size >= BATCH_PRODUCT:
+            return many(left, right)
+        out = np.einsum(formula, left, right)
+        return out
 
     return choose
