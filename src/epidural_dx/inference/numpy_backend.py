@@ -347,11 +347,14 @@ class NumpyProgram:
         clean = self._clean_values(tables, with_kernels)
         values = list(clean)
         varying: set[int] = set()
+        dirty: set[int] = set()
+        for v in fixed:
+            dirty |= self._above.get(v, set())
         for v, state in fixed.items():
             here = (slice(state, state + 1),)
             for t, before in self._with_axis.get(v, ()):
                 value = values[t]
-                if value is not None:
+                if value is not None and t not in dirty:
                     values[t] = value[before + here]
         for v, weight in weights.items():
             home = program.home[v]
@@ -390,9 +393,6 @@ class NumpyProgram:
             varying.add(program.groups[g].message)
 
         use_clean = tables.shape[0] == 1
-        dirty: set[int] = set()
-        for v in fixed:
-            dirty |= self._above.get(v, set())
         for out, left, right, operate in self._collect:
             if left in varying or right in varying or out in dirty or not use_clean:
                 varying.add(out)
@@ -615,11 +615,13 @@ class NumpyProgram:
             parents = "".join(names[a] for a in program.axes[group.message])
             everything = "".join(names[a] for a in axes)
             carried = self._carrier(target, axes)
+            # Two operands at a time: einsum goes through all axes of three at once.
+            weight = got.weights[v]
+            by_state = weight.reshape(weight.shape[0], *[1] * (rows.ndim - 2), k)
             block: FloatArray = np.einsum(
-                f"Z{parents}z,Z{everything},Zz->Z{names[carried]}z",
-                self._leave(rows),
+                f"Z{parents}z,Z{everything}->Z{names[carried]}z",
+                self._leave(rows) * by_state,
                 self._relative(lifted),
-                got.weights[v],
             )
             if carried != target:
                 conditional = got.values[self._map(distribution, carried)]

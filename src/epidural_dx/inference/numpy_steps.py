@@ -62,12 +62,14 @@ def operation(program: Program, step: Contraction) -> Operation:
     a, b, out = (set(axes[t]) for t in (step.left, step.right, step.out))
     if a | b == out:
         # Axes have one order everywhere, so it takes only new axes of length 1.
-        return _product(*(
-            None
-            if axes[t] == axes[step.out]
-            else (slice(None), *(slice(None) if x in axes[t] else None for x in axes[step.out]))
-            for t in (step.left, step.right)
-        ))
+        return _product(
+            *(
+                None
+                if axes[t] == axes[step.out]
+                else (slice(None), *(slice(None) if x in axes[t] else None for x in axes[step.out]))
+                for t in (step.left, step.right)
+            )
+        )
     size = math.prod(program.extents[x] for x in a | b)
     batch = [x for x in axes[step.out] if x in a and x in b]
     if (a | b) - out <= a & b and size >= (BATCH_PRODUCT if batch else MATRIX_PRODUCT):
