@@ -37,7 +37,7 @@ from functools import cached_property
 
 import numpy as np
 
-from epidural_dx.inference.elimination import candidate_orders, moral_graph
+from epidural_dx.inference.elimination import candidate_orders, cliques, moral_graph
 from epidural_dx.inference.network import FloatArray, Network
 from epidural_dx.inference.sharing import (
     Shared,
@@ -966,26 +966,27 @@ def _compile_program(
     # The order is chosen for the coarsest target: the one that is asked for most of the time.
     coarsest = min(targets, key=lambda v: (network.cardinalities[v], v))
     common = _Common(network, root, (coarsest,), sharing)
-    costs: dict[object, float] = {}
+    costs: dict[object, tuple[float, float]] = {}
     collects: dict[tuple[int, ...], float] = {}
 
     def cost_of(order: tuple[int, ...], limit: float, limit_collect: float) -> float:
         """Return the cost of an order, or infinity for one that is hopeless."""
-        builder = _Builder(
-            network, root, (coarsest,), leaves, order, usually_observed, sharing, common
-        )
         # Orders that differ only in what comes first of things apart make the same contractions.
-        signature = builder.start()
-        collects[order] = builder.collect_size()
-        cost = costs.get(signature)
-        if cost is None:
-            if collects[order] > HOPELESS * limit_collect:
-                return math.inf
-            program = builder.build()
-            cost = _effort(program, coarsest, usually_observed)
-            if usually_observed and cost < limit:
-                cost += UNUSUAL * _effort(program, coarsest, ())
-            costs[signature] = cost
+        signature = cliques(graph, order)
+        if signature not in costs:
+            builder = _Builder(
+                network, root, (coarsest,), leaves, order, usually_observed, sharing, common
+            )
+            builder.start()
+            collect = builder.collect_size()
+            cost = math.inf
+            if collect <= HOPELESS * limit_collect:
+                program = builder.build()
+                cost = _effort(program, coarsest, usually_observed)
+                if usually_observed and cost < limit:
+                    cost += UNUSUAL * _effort(program, coarsest, ())
+            costs[signature] = cost, collect
+        cost, collects[order] = costs[signature]
         return cost
 
     starts = candidate_orders(graph, weights, root, tries, keep=max(3, tries // 4))
@@ -994,7 +995,7 @@ def _compile_program(
     # the orders are given up after every round.
     rng = random.Random(tries)
     # The program that shares slices answers nearly every question.
-    moves = (5 if sharing else 2) * tries
+    moves = (7 if sharing else 2) * tries
     while pool and len(inner) > 3:
         moved = []
         for best_cost, best_order in pool:
@@ -1919,16 +1920,10 @@ class _Builder:
 
     # -- everything ---------------------------------------------------------------------------
 
-    def start(self) -> object:
-        """Write the collect pass; return what tells it from others."""
+    def start(self) -> None:
+        """Write the collect pass."""
         self.make_inputs()
         self.total = self.eliminate()
-        return frozenset(
-            [
-                tuple([self.spell(self.axes[t]) for t in (s.left, s.right, s.out) if t != NONE])
-                for s in self.collect
-            ]
-        )
 
     def collect_size(self) -> float:
         """Return the multiply-adds of the collect pass, usual evidence known."""
