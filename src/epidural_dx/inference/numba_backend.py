@@ -8,7 +8,6 @@ cut into pieces for ordinary Python threads, so it works after a fork and inside
 from __future__ import annotations
 
 import math
-import mmap
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +34,9 @@ from epidural_dx.inference.plan import Distribution, Program
 #: Blocks of jobs that are worth a thread of their own.
 SMALLEST_PIECE = 4
 
+#: Bytes of a large page of memory.
+LARGE_PAGE = 1 << 21
+
 #: From so many cases on, blocks of eight are faster than one case after the other.
 FEWEST_LANES = 4
 
@@ -43,19 +45,13 @@ def roomy(cells: int) -> FloatArray:
     """Return zeros in memory that the system may keep in large pages.
 
     A question that finds the caches cold pays for every page it touches as well; a few large ones
-    cost less than some hundred small ones. Where there is no such call it is memory like any other.
+    cost less than some hundred small ones. Numpy asks the system for them where an array has 4 MB.
     """
-    if not hasattr(mmap, "MADV_HUGEPAGE"):
+    if 8 * cells < LARGE_PAGE // 8:
         return np.zeros(cells)
-    page = 1 << 21
-    memory = mmap.mmap(-1, 8 * cells + 2 * page, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    try:
-        memory.madvise(mmap.MADV_HUGEPAGE)
-    except OSError:
-        return np.zeros(cells)
-    whole = np.frombuffer(memory, dtype=np.uint8)
-    first = -whole.ctypes.data % page
-    return whole[first : first + 8 * cells].view(np.float64)
+    memory = np.zeros(cells + 2 * LARGE_PAGE // 8)
+    first = -int(memory.__array_interface__["data"][0]) % LARGE_PAGE // 8
+    return memory[first : first + cells]
 
 
 class Prepared(NamedTuple):
