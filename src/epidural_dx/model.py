@@ -362,10 +362,10 @@ class Model:
         position = self._position
         result = self.engine.run(
             {position[name]: weights for name, weights in evidence.likelihoods.items()},
-            target=tuple(position[t] for t in target),
+            target=tuple([position[t] for t in target]),
             want=tuple(want),
         )
-        if not bool(result.possible[0]):
+        if result.log_evidence[0] == -math.inf:
             raise self._impossible(evidence)
         return result
 

@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 import epidural_dx as edx
+from epidural_dx.clinical.case import read_case
 from epidural_dx.inference import Engine
+from epidural_dx.store import published_patients
 
 pytest.importorskip("numba")
 
@@ -95,3 +97,17 @@ def test_blocks_of_patients_work_after_a_fork(model: edx.Model) -> None:
     assert os.read(reader, 1) == b"1"
     os.close(reader)
     os.close(writer)
+
+
+def test_published_patients_of_known_age_and_sex_stay_under_300_000(model: edx.Model) -> None:
+    """The design's budget of multiply-adds, nothing cached."""
+    cause = list(model.variables).index("lesion_cause")
+    usual = set(model.plan.usually_observed)
+    counted = 0
+    for path in published_patients().values():
+        arrays = model.arrays(model.read_evidence(read_case(path)))
+        known = [v for v, weights in arrays.items() if np.count_nonzero(weights) == 1]
+        if usual <= set(known):
+            assert model.plan.multiply_adds(cause, known) < 300_000
+            counted += 1
+    assert counted >= 3

@@ -151,3 +151,35 @@ def candidate_orders(
         found.setdefault(order, cost)
     ranked = sorted(found.items(), key=lambda item: (item[1], item[0]))
     return [order for order, _ in ranked[:keep]]
+
+
+def cliques(
+    graph: Mapping[int, set[int]], order: Sequence[int]
+) -> frozenset[tuple[int, frozenset[int]]]:
+    """Return every variable with the neighbours it has when it is eliminated.
+
+    Orders with the same cliques make the same tables, whatever comes first of things apart.
+
+    Parameters
+    ----------
+    graph
+        Neighbours of every variable (not changed).
+    order
+        The elimination order.
+
+    Returns
+    -------
+    frozenset
+        Pairs (variable, neighbours).
+    """
+    work = {v: set(neighbours) for v, neighbours in graph.items()}
+    found = []
+    for v in order:
+        neighbours = work.pop(v)
+        for a in neighbours:
+            row = work[a]
+            row |= neighbours
+            row.discard(a)
+            row.discard(v)
+        found.append((v, frozenset(neighbours)))
+    return frozenset(found)

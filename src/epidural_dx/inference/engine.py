@@ -8,7 +8,7 @@ import math
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ from epidural_dx.inference.evidence import (
     read_evidence,
 )
 from epidural_dx.inference.information import stacked_information
+from epidural_dx.inference.instructions import INFORMATION, JOINTS, MARGINALS
 from epidural_dx.inference.log_space import LogProgram
 from epidural_dx.inference.network import FloatArray
 from epidural_dx.inference.numpy_backend import NumpyProgram, Outcome
@@ -191,6 +192,36 @@ class _Block:
                 block[dead] = 0.0
 
 
+class _Single(NamedTuple):
+    """A kind of question about single cases, ready to be asked with numba.
+
+    Parameters
+    ----------
+    runner
+        What answers, or None for a target of several variables.
+    root
+        A variable that must not be observed: another program is used then.
+    layout, posterior
+        Where the answers are, and where that about the target is.
+    rows, cardinalities, columns
+        First column and number of states of every variable, number of columns.
+    tables
+        Packed tables.
+    target
+        As in `Result`.
+    """
+
+    runner: NumbaProgram | None
+    root: int
+    layout: Any
+    rows: tuple[int, ...]
+    cardinalities: tuple[int, ...]
+    tables: FloatArray
+    target: tuple[int, ...]
+    posterior: slice | None
+    columns: int
+
+
 _Key = TypeVar("_Key")
 _Runner = TypeVar("_Runner")
 
@@ -245,6 +276,7 @@ class Engine:
         self._numpy: dict[int, NumpyProgram] = {}
         self._log: dict[int, LogProgram] = {}
         self._numba: dict[tuple[int, int], NumbaProgram] = {}
+        self._single: dict[tuple[Target | None, tuple[str, ...]], _Single] = {}
 
     def __getstate__(self) -> dict[str, object]:
         """Leave out what belongs to this process."""
@@ -312,11 +344,15 @@ class Engine:
         -------
         Result
         """
+        if on_impossible not in ("flag", "raise"):
+            raise ValueError("on_impossible must be 'flag' or 'raise'")
+        if bank is None and self.backend == "numba":
+            single = self._run_single(evidence, target, tuple(want))
+            if single is not None:
+                return single
         unknown = set(want) - set(ALL_ANSWERS)
         if unknown:
             raise ValueError(f"unknown answers {sorted(unknown)}; possible: {ALL_ANSWERS}")
-        if on_impossible not in ("flag", "raise"):
-            raise ValueError("on_impossible must be 'flag' or 'raise'")
         rows = read_evidence(self.plan.network.cardinalities, evidence)
         result = self._run(rows, self.plan.target_index(target), frozenset(want), bank)
         if on_impossible == "raise" and not result.possible.all():
@@ -416,6 +452,65 @@ class Engine:
             return self._run_carried(rows, index, want, bank)
         return self._run_enumerated(rows, index, others, want, bank)
 
+    def _run_single(
+        self,
+        evidence: Mapping[int, Observation],
+        target: Target | None,
+        want: tuple[str, ...],
+    ) -> Result | None:
+        """Answer about one case by the shortest way; None where only the general one will do.
+
+        What costs in a single question is how much of Python it touches: a question that finds the
+        caches cold pays for every line of code and every object.
+        """
+        question = self._single.get((target, want))
+        if question is None:
+            if not set(want) <= set(ALL_ANSWERS):
+                return None
+            question = self._single_question(self.plan.target_index(target), frozenset(want))
+            _remember(self._single, (target, want), question)
+        runner, root, layout, rows, cardinalities = question[:5]
+        if runner is None or root in evidence:
+            return None
+        out = runner.ask(evidence, question.tables, layout)
+        if out is None:
+            return None
+        wanted = layout.wanted
+        marginals = joints = information = None
+        if wanted & MARGINALS:
+            marginals = Answers(out[:, layout.marginals], rows, cardinalities)
+        if wanted & JOINTS:
+            stack = out[:, layout.joints].reshape(1, -1, question.columns)
+            joints = Answers(stack, rows, cardinalities)
+        if wanted & INFORMATION:
+            information = out[:, layout.information]
+        return Result(
+            question.target, out[:, 0], out[:, question.posterior], marginals, joints, information
+        )
+
+    def _single_question(self, index: int, want: frozenset[str]) -> _Single:
+        """Prepare a kind of question about single cases."""
+        plan = self.plan
+        open_rows = read_evidence(plan.network.cardinalities, {})
+        number, carried = self._choose(open_rows, index, want)
+        program = plan.programs[number]
+        runner = layout = posterior = None
+        if len(plan.targets[index]) == 1:
+            runner = self._numba_program(number, carried, program)
+            layout = runner.layout(want)
+            posterior = layout.target if carried == plan.carried[index] else layout.root
+        return _Single(
+            runner=runner,
+            root=program.root,
+            layout=layout,
+            rows=program.rows,
+            cardinalities=plan.network.cardinalities,
+            tables=plan.packed[number],
+            target=plan.targets[index],
+            posterior=posterior,
+            columns=program.row_count,
+        )
+
     def _choose(
         self, rows: EvidenceRows, index: int, want: frozenset[str]
     ) -> tuple[int, int]:
@@ -441,6 +536,16 @@ class Engine:
         if runner is None:
             runner = NumpyProgram(program)
             _remember(self._numpy, id(program), runner)
+        return runner
+
+    def _numba_program(self, number: int, carried: int, program: Program) -> NumbaProgram:
+        key = (id(program), carried)
+        runner = self._numba.get(key)
+        if runner is None:
+            from epidural_dx.inference.numba_backend import NumbaProgram
+
+            runner = NumbaProgram(program, program.distribution(carried), number)
+            _remember(self._numba, key, runner)
         return runner
 
     def _run_carried(
@@ -493,14 +598,7 @@ class Engine:
         bank: Bank | None,
         want: frozenset[str],
     ) -> _Block:
-        program = self._program(number, bank)
-        key = (id(program), carried)
-        runner = self._numba.get(key)
-        if runner is None:
-            from epidural_dx.inference.numba_backend import NumbaProgram
-
-            runner = NumbaProgram(program, program.distribution(carried), number)
-            _remember(self._numba, key, runner)
+        runner = self._numba_program(number, carried, self._program(number, bank))
         outcome = runner.run(rows, tables, bank, want, self.threads)
         assert outcome.target is not None
         return _Block(

@@ -187,23 +187,16 @@ def read_evidence(
         if array.ndim not in (1, 2) or array.shape[-1] != k:
             raise ValueError(f"variable {v}: likelihood of shape {array.shape}, expected ({k},)")
         if array.ndim == 1:
-            # Plain Python is several times faster than array functions on a few numbers.
-            numbers = [float(x) for x in array.tolist()]
-            top = max(numbers)
-            if not (min(numbers) >= 0.0 and top < math.inf and not any(x != x for x in numbers)):
-                raise ValueError(f"variable {v}: a likelihood is negative or not finite")
+            state, relative, top = _read_vector(v, array.tolist())
             if top == 0.0:
                 log_scale -= np.inf
                 continue
             if top != 1.0:
                 log_scale += math.log(top)
-            positive = [state for state, x in enumerate(numbers) if x > 0.0]
-            if len(positive) == 1:
-                states[:, v] = positive[0]
-            elif min(numbers) < top:
-                states[:, v] = SOFT
-                scaled = np.array(numbers) / top
-                soft[v] = scaled[None] if count == 1 else np.broadcast_to(scaled, (count, k))
+            states[:, v] = state
+            if relative is not None:
+                one = np.array(relative)
+                soft[v] = one[None] if count == 1 else np.broadcast_to(one, (count, k))
             continue
         weights = array.astype(np.float64)
         if not np.all(np.isfinite(weights)) or weights.min() < 0:
@@ -228,3 +221,81 @@ def read_evidence(
     if plain:
         states[:, list(plain)] = list(plain.values())
     return EvidenceRows(count, states, soft, log_scale)
+
+
+def _read_vector(
+    variable: int, numbers: Sequence[float]
+) -> tuple[int, list[float] | None, float]:
+    """Return the code of a likelihood vector, its weights if it is soft, and its largest one.
+
+    Plain Python is several times faster than array functions on a few numbers.
+    """
+    few = [float(x) for x in numbers]
+    top = max(few)
+    if not (min(few) >= 0.0 and top < math.inf and not any(x != x for x in few)):
+        raise ValueError(f"variable {variable}: a likelihood is negative or not finite")
+    positive = [state for state, x in enumerate(few) if x > 0.0]
+    if len(positive) == 1:
+        return positive[0], None, top
+    if min(few) == top:
+        return OPEN, None, top
+    return SOFT, [x / top for x in few], top
+
+
+def read_single(
+    cardinalities: Sequence[int],
+    evidence: Mapping[int, Observation],
+    states: memoryview,
+    soft: FloatArray,
+    starts: Sequence[int],
+) -> float | None:
+    """Read the evidence of one case, as `read_evidence` does, into arrays that are there already.
+
+    Parameters
+    ----------
+    cardinalities
+        Number of states of every variable.
+    evidence
+        Observations by variable.
+    states
+        One integer for every variable, the code for open: states and the code for soft are written
+        into it. (A memoryview is the fastest array for single items.)
+    soft
+        Shape (1, columns): the weights of variables with soft evidence are put there.
+    starts
+        First column of every variable.
+
+    Returns
+    -------
+    float or None
+        Log of the factors taken out of the likelihoods. None for evidence that has several rows,
+        is impossible or has to be refused: `read_evidence` then says how.
+    """
+    size = len(states)
+    scale = 0.0
+    for v, value in evidence.items():
+        if not 0 <= v < size:
+            return None
+        k = cardinalities[v]
+        if type(value) is tuple:
+            few: Sequence[float] = value
+        elif type(value) is np.ndarray and value.dtype == FLOAT and value.ndim == 1:
+            few = value.tolist()
+        elif type(value) is int and 0 <= value < k:
+            states[v] = value
+            continue
+        else:
+            return None
+        if len(few) != k:
+            return None
+        if few.count(0.0) == k - 1 and 1.0 in few:
+            states[v] = few.index(1.0)
+            continue
+        state, scaled, top = _read_vector(v, few)
+        if top == 0.0:
+            return None
+        scale += math.log(top)
+        states[v] = state
+        if scaled is not None:
+            soft[0, starts[v] : starts[v] + k] = scaled
+    return scale

@@ -9,14 +9,24 @@ patterns of evidence.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from epidural_dx.inference.plan import NONE, Contraction, Distribution, Program
+from epidural_dx.inference.plan import NONE, SPARSE, Contraction, Distribution, Program
 
 IntArray = npt.NDArray[np.int32]
+
+#: Cells whose logarithms are taken at a time, in two pieces of scratch of that size.
+LOG_BLOCK = 512
+
+#: Lines that are mapped at a time.
+TOGETHER = 16
+
+# Answers besides posterior and log-evidence, as bits.
+MARGINALS, JOINTS, INFORMATION = 1, 2, 4
 
 # Where a tensor lives.
 TABLES, CLEAN, WORK = 0, 1, 2
@@ -37,11 +47,12 @@ EXPAND = 10  # out runs along a partition of the root, left is addressed through
 # Columns of the step table. RELAY is the place of the map of a relay or between partitions, -1 for
 # the map of the root; WIDTH the number of states it maps to, PREFIX how many states it maps to
 # their own number before the first that it does not. SKIP is 1 for a step that the next one does as
-# well, 2 if it does so only where the target is a function of the root.
+# well, 2 if it does so only where the target is a function of the root. ZEROS is 1 where the
+# scalars are mostly zero.
 (
     KIND, OUT, LEFT, RIGHT, LOOPS, OUTER, SUMMED, INNER, FALLBACK, RELAY, SKIP, WIDTH, PREFIX,
-    OWNER, ROLE,
-) = range(15)
+    OWNER, ROLE, ZEROS,
+) = range(16)
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,49 +61,57 @@ class Instructions:
 
     Parameters
     ----------
-    extents
-        Number of states of every axis.
-    tensor_pointer, tensor_axes, tensor_strides
-        Axes and strides of tensor t are the entries ``tensor_pointer[t] : tensor_pointer[t+1]``.
-    tensor_offset, tensor_space
-        Start of every tensor, and where: packed tables (0) or workspace (2).
-    steps
-        One row per contraction, see the column names in this module; the collect pass first.
-    collect_steps
-        Number of steps of the collect pass.
-    loops
-        Rows (axis, stride of out, stride of left, stride of right): for every step first the
-        outer axes, then the summed axes.
-    inputs
-        Rows (tensor, place of its copy in the workspace, cells): where soft evidence is entered.
-    groups
-        Rows (message tensor, stacked tensor, first leaf, last leaf + 1, belief tensor, stride
-        of the parents and stride of the states in the stacked table, the axis of the belief that
-        tells the target, place of its map if it is a relay or -1).
-    leaves
-        Rows (variable, first place on the group axis of the stacked table).
-    readings
-        Rows (tensor, first column of the answer, variable or group axis, place in the tree) of the
-        answers that are copied.
-    relays
-        The states of the target for the states of every relay, one relay after another, then the
-        classes of the coarse partition for those of the fine one, one map after another.
-    kernels
-        Rows (tensor, place in the tree, end of its subtree), outer ones first.
-    variables
-        Rows (first column of the answer, home tensor or -1, first and last + 1 of its slices): one
-        per variable.
-    slices
-        Rows (tensor, stride): which tensors hard evidence on an inner variable moves, and how far
-        for each state.
-    header
-        root, target, total tensor, map tensor, start of the answer in the workspace, columns of the
-        answer, size of the workspace, group of the target, row of the target in that group, steps
-        of the distribute pass, number of places in the tree.
+    code
+        All arrays one after another, so that one argument brings them and a question reads them
+        from one place. It begins with start and end of every section. The sections are
+
+        0 header
+            root, target, total tensor, map tensor, start of the answer in the workspace, columns
+            of the answer, cells of the workspace before its scratch, group of the target, row of
+            the target in that group, steps of the distribute pass, number of places in the tree,
+            steps of the collect pass, `longest`.
+        1 extents
+            Number of states of every axis.
+        2 variables
+            Rows (first column of the answer, home tensor or -1, first and last + 1 of its slices):
+            one per variable.
+        3 slices
+            Rows (tensor, stride): which tensors hard evidence on an inner variable moves, and how
+            far for each state.
+        4, 5 offset, space
+            Start of every tensor, and where: packed tables (0), kept (1) or workspace (2).
+        6 inputs
+            Rows (tensor, place of its copy in the workspace, cells): where soft evidence is
+            entered.
+        7 groups
+            Rows (message tensor, stacked tensor, first leaf, last leaf + 1, belief tensor, stride
+            of the parents and stride of the states in the stacked table, the axis of the belief
+            that tells the target, place of its map if it is a relay or -1).
+        8 leaves
+            Rows (variable, first place on the group axis of the stacked table).
+        9, 10, 11 pointer, axes, strides
+            Axes and strides of tensor t are the entries ``pointer[t] : pointer[t+1]``.
+        12 steps
+            One row per contraction, see the column names in this module; the collect pass first.
+        13 loops
+            Rows (axis, stride of out, stride of left, stride of right): for every step first the
+            outer axes, then the summed axes.
+        14 relays
+            The states of the target for the states of every relay, one relay after another, then
+            the classes of the coarse partition for those of the fine one, one map after another.
+        15 kernels
+            Rows (tensor, place in the tree, end of its subtree), outer ones first.
+        16 readings
+            Rows (tensor, first column of the answer, variable or group axis, place in the tree) of
+            the answers that are copied.
+    header, extents, offset
+        Sections 0, 1 and 4.
     workspace
-        Number of cells of the workspace.
+        Number of cells of the workspace, its scratch included.
+    room
+        Number of integers that a question needs as workspace.
     clean_size
-        How many of them, from the first, the collect pass writes.
+        How many cells of the workspace, from the first, the collect pass writes.
     kernel_cells
         Cells of the kernels; they are kept behind the clean collect pass.
     longest
@@ -100,25 +119,12 @@ class Instructions:
         included if it is summed.
     """
 
-    extents: IntArray
-    tensor_pointer: IntArray
-    tensor_axes: IntArray
-    tensor_strides: IntArray
-    tensor_offset: IntArray
-    tensor_space: IntArray
-    steps: IntArray
-    collect_steps: int
-    loops: IntArray
-    inputs: IntArray
-    groups: IntArray
-    leaves: IntArray
-    readings: IntArray
-    relays: IntArray
-    kernels: IntArray
-    variables: IntArray
-    slices: IntArray
+    code: IntArray
     header: IntArray
+    extents: IntArray
+    offset: IntArray
     workspace: int
+    room: int
     clean_size: int
     kernel_cells: int
     longest: int
@@ -211,14 +217,16 @@ def flatten(program: Program, distribution: Distribution) -> Instructions:
         for owner, role in zip(distribution.owners, distribution.roles, strict=True)
     ]
     for encoded, place_and_role in zip(step_rows, places, strict=True):
-        encoded.extend(place_and_role)
+        zeros = encoded[KIND] == AXPY and encoded[RIGHT] != NONE
+        zeros = zeros and program.density[encoded[RIGHT]] < SPARSE
+        encoded.extend((*place_and_role, int(zeros)))
     if distribution.map_tensor != NONE:
         # The same maps as ordinary contractions, for a target that is not a function of the root.
         for number, step in enumerate((*program.collect, *distribution.steps)):
             row = step_rows[number]
             if row[KIND] >= MAP and row[RELAY] == NONE:
                 row[FALLBACK] = len(step_rows)
-                step_rows.append([*_encode(program, None, step, strides, loop_rows, {}), 0, 0])
+                step_rows.append([*_encode(program, None, step, strides, loop_rows, {}), 0, 0, 0])
 
     belief = [NONE] * len(program.groups)
     stacked = {group.stacked: g for g, group in enumerate(program.groups)}
@@ -271,56 +279,80 @@ def flatten(program: Program, distribution: Distribution) -> Instructions:
         slice_rows += moved.get(v, [])
         slice_ends.append((first, len(slice_rows)))
     pointer = np.cumsum([0, *(len(axes) for axes in program.axes)])
+    longest = _longest(program, step_rows, loop_rows)
+    header = [
+        program.root,
+        distribution.target,
+        program.total,
+        distribution.map_tensor,
+        answer,
+        program.row_count,
+        place,
+        target_group,
+        target_row,
+        len(distribution.steps),
+        max(program.leave) + 1,
+        len(program.collect),
+        longest,
+    ]
+    variables = [
+        (program.rows[v], program.home[v], *slice_ends[v]) for v in range(len(program.rows))
+    ]
+    kernels = [
+        (kernel.tensor, program.enter[kernel.tensor], program.leave[kernel.tensor])
+        for kernel in program.kernels
+    ]
+    sections: list[Sequence[object]] = [
+        header,
+        program.extents,
+        variables,
+        slice_rows,
+        offset,
+        space,
+        copies,
+        group_rows,
+        leaf_rows,
+        pointer.tolist(),
+        [a for axes in program.axes for a in axes],
+        [s for one in strides for s in one],
+        step_rows,
+        loop_rows,
+        relay_states,
+        kernels,
+        readings,
+    ]
     return Instructions(
-        extents=_table(program.extents),
-        tensor_pointer=_table(pointer),
-        tensor_axes=_table([a for axes in program.axes for a in axes]),
-        tensor_strides=_table([s for one in strides for s in one]),
-        tensor_offset=_table(offset),
-        tensor_space=_table(space),
-        steps=_table(step_rows, 15),
-        collect_steps=len(program.collect),
-        loops=_table(loop_rows, 4),
-        inputs=_table(copies, 3),
-        groups=_table(group_rows, 9),
-        leaves=_table(leaf_rows, 2),
-        readings=_table(readings, 4),
-        relays=_table(relay_states),
-        kernels=_table(
-            [
-                (kernel.tensor, program.enter[kernel.tensor], program.leave[kernel.tensor])
-                for kernel in program.kernels
-            ],
-            3,
-        ),
-        variables=_table(
-            [
-                (program.rows[v], program.home[v], *slice_ends[v])
-                for v in range(len(program.rows))
-            ],
-            4,
-        ),
-        slices=_table(slice_rows, 2),
-        header=_table(
-            [
-                program.root,
-                distribution.target,
-                program.total,
-                distribution.map_tensor,
-                answer,
-                program.row_count,
-                place,
-                target_group,
-                target_row,
-                len(distribution.steps),
-                max(program.leave) + 1,
-            ]
-        ),
-        workspace=place,
+        code=_packed(sections),
+        header=np.array(header, dtype=np.int32),
+        extents=np.array(program.extents, dtype=np.int32),
+        offset=np.array(offset, dtype=np.int32),
+        workspace=place + max(longest, 2 * LOG_BLOCK, TOGETHER * max(program.extents)),
+        # Turns of loops; base and two bytes for every tensor; extents; places in the tree.
+        room=9 * longest + count + -(-count // 4) + len(program.extents) + header[10] + 1,
         clean_size=clean_size,
         kernel_cells=kernel_cells,
-        longest=_longest(program, step_rows, loop_rows),
+        longest=longest,
     )
+
+
+def _packed(sections: Sequence[Sequence[object]]) -> IntArray:
+    """Put arrays one behind another, each from the start of a cache line."""
+    # Half the memory of the usual integers: a question that finds the cache cold reads it all.
+    flat = [np.array(rows, dtype=np.int32).ravel() for rows in sections]
+    place = _aligned(2 * len(flat))
+    ends = []
+    for one in flat:
+        ends += [place, place + one.size]
+        place = _aligned(place + one.size)
+    code = np.zeros(place, dtype=np.int32)
+    code[: len(ends)] = ends
+    for i, one in enumerate(flat):
+        code[ends[2 * i] : ends[2 * i + 1]] = one
+    return code
+
+
+def _aligned(place: int) -> int:
+    return -(-place // 16) * 16
 
 
 def _fuse(
@@ -331,23 +363,12 @@ def _fuse(
     loop_rows: list[tuple[int, int, int, int]],
 ) -> None:
     """Let a map do the product before it as well where nothing else needs that product."""
-    uses: dict[int, int] = {}
-    for step in distribution.steps:
-        for t in (step.left, step.right):
-            uses[t] = uses.get(t, 0) + 1
-    for t in (*(r.tensor for r in distribution.readings), *distribution.kernel_answers):
-        uses[t] = uses.get(t, 0) + 2
+    fused = program.fused(distribution)
     first_row = len(program.collect)
     pairs = zip(distribution.steps[:-1], distribution.steps[1:], strict=True)
     for number, (product, mapping) in enumerate(pairs, start=first_row):
         row = step_rows[number + 1]
-        if (
-            row[KIND] != MAP
-            or mapping.left != product.out
-            or product.right == NONE
-            or product.right in program.maps
-            or uses[product.out] != 1
-        ):
+        if mapping not in fused or row[KIND] != MAP:
             continue
         carrier = row[INNER]
 
@@ -377,7 +398,7 @@ def _longest(
     program: Program, steps: list[list[int]], loops: list[tuple[int, int, int, int]]
 ) -> int:
     longest = max((math.prod(program.shape(g.message)) for g in program.groups), default=1)
-    longest = max(longest, *program.extents)
+    longest = max(longest, TOGETHER, *program.extents)
     for step in steps:
         first, middle = step[LOOPS], step[LOOPS] + step[OUTER]
         for rows in (loops[first:middle], loops[middle : middle + step[SUMMED]]):
@@ -386,14 +407,6 @@ def _longest(
         if step[KIND] not in (AXPY, MULTIPLY, ADD, MAP_COLUMNS) and step[INNER] != NONE:
             longest = max(longest, turns * program.extents[step[INNER]])
     return longest
-
-
-def _table(rows: object, columns: int | None = None) -> IntArray:
-    # Half the memory of the usual integers: a question that finds the cache cold reads it all.
-    array = np.ascontiguousarray(rows, dtype=np.int32)
-    if columns is not None and array.size == 0:
-        array = np.zeros((0, columns), dtype=np.int32)
-    return array
 
 
 def _strides(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import numpy as np
 
 from epidural_dx.inference.network import FloatArray
-from epidural_dx.inference.numpy_backend import BoundStep, NumpyProgram
+from epidural_dx.inference.numpy_backend import NumpyProgram
+from epidural_dx.inference.numpy_steps import Operation, copied
+from epidural_dx.inference.plan import NONE, Contraction
 
 
 def log_sum(table: FloatArray, axis: int | tuple[int, ...]) -> FloatArray:
@@ -28,22 +30,24 @@ class LogProgram(NumpyProgram):
     uses_kernels = False
     nothing = -np.inf
 
-    def _contract(
-        self, bound: BoundStep, left: FloatArray, right: FloatArray | None
-    ) -> FloatArray:
-        if bound.classes is not None:
-            return left.take(bound.classes[1], axis=bound.classes[0])
-        step = bound.step
+    def _operation(self, step: Contraction) -> Operation:
         axes = self.program.axes
+        between = self.program.map_between.get(step.right)
+        if between is not None and between.coarse in axes[step.left]:
+            return copied(axes[step.left].index(between.coarse) + 1, between.states)
         summed: list[int] = list(axes[step.left])
-        if right is not None:
+        if step.right != NONE:
             summed += [a for a in axes[step.right] if a not in summed]
         wanted = (*axes[step.out], *(a for a in summed if a not in axes[step.out]))
-        value = _spread(left, axes[step.left], wanted)
-        if right is not None:
-            value = value + _spread(right, axes[step.right], wanted)
         gone = tuple(range(1 + len(axes[step.out]), 1 + len(wanted)))
-        return log_sum(value, gone) if gone else value
+
+        def operate(left: FloatArray, right: FloatArray | None) -> FloatArray:
+            value = _spread(left, axes[step.left], wanted)
+            if right is not None:
+                value = value + _spread(right, axes[step.right], wanted)
+            return log_sum(value, gone) if gone else value
+
+        return operate
 
     def _enter(self, table: FloatArray) -> FloatArray:
         with np.errstate(divide="ignore"):
@@ -72,7 +76,7 @@ class LogProgram(NumpyProgram):
         out: FloatArray = np.exp(value - np.where(np.isfinite(top), top, 0.0))
         return out
 
-    def _normalise(self, message: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def _normalise(self, message: FloatArray) -> tuple[FloatArray, FloatArray | float]:
         # Nothing needs scaling in log space.
         return message, np.zeros(1)
 

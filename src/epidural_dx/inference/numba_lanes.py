@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 from llvmlite import ir  # type: ignore[import-untyped]
 from numba import uint64
@@ -29,12 +28,15 @@ from epidural_dx.inference.instructions import (
     DOT,
     EXPAND,
     FALLBACK,
+    INFORMATION,
     INNER,
+    JOINTS,
     KIND,
     LEFT,
     LOOPS,
     MAP,
     MAP_COLUMNS,
+    MARGINALS,
     MULTIPLY,
     MULTIPLY_MAP,
     OUT,
@@ -51,12 +53,9 @@ from epidural_dx.inference.instructions import (
     WIDTH,
     WORK,
 )
-from epidural_dx.inference.numba_backend import _log_terms, _offsets, borrowed
+from epidural_dx.inference.numba_steps import borrowed, jit, log_terms, offsets, part, rows_of
 from epidural_dx.inference.plan import ADJOINT, READ
 
-_jit = numba.njit(
-    cache=True, nogil=True, fastmath={"reassoc", "contract", "nsz"}, error_model="numpy"
-)
 _FUSED = ("contract",)
 
 
@@ -160,7 +159,7 @@ _wide_narrow_moving_4 = _sum_of_products(True, False, cells=4, moves=1)
 _narrow_wide_moving_4 = _sum_of_products(False, True, cells=4, moves=1)
 
 
-@_jit
+@jit
 def _append(store, n, k, s0, s1, s2):  # type: ignore[no-untyped-def]
     """Add an innermost loop to a list of offsets; return the new length."""
     for i in range(n - 1, -1, -1):
@@ -172,7 +171,7 @@ def _append(store, n, k, s0, s1, s2):  # type: ignore[no-untyped-def]
     return n * k
 
 
-@_jit
+@jit
 def _step(  # type: ignore[no-untyped-def]
     step, loops, extents, base, left, left_wide, right, right_wide, work, stores, one, maps,
     map_shift, k_target,
@@ -180,7 +179,7 @@ def _step(  # type: ignore[no-untyped-def]
     """Run one contraction for all lanes."""
     kind = step[KIND]
     if kind == EXPAND:
-        number = _offsets(loops, step[LOOPS], step[LOOPS] + step[OUTER], extents, stores[0])
+        number = offsets(loops, step[LOOPS], step[LOOPS] + step[OUTER], extents, stores[0])
         for o in range(number):
             for i in range(extents[step[INNER]]):
                 a = uint64((base[step[OUT]] + stores[0, o, 0] + i) * LANES)
@@ -218,8 +217,8 @@ def _step(  # type: ignore[no-untyped-def]
             length *= k
             outer_last -= 1
     outer_turns, turns = stores[0], stores[1]
-    outer = _offsets(loops, outer_first, outer_last, extents, outer_turns)
-    count = _offsets(loops, step[LOOPS] + step[OUTER], sum_last, extents, turns)
+    outer = offsets(loops, outer_first, outer_last, extents, outer_turns)
+    count = offsets(loops, step[LOOPS] + step[OUTER], sum_last, extents, turns)
     out0 = base[step[OUT]]
     left0 = base[step[LEFT]]
     right0 = np.int64(0)
@@ -337,27 +336,10 @@ def _step(  # type: ignore[no-untyped-def]
                 _narrow_narrow(work, oo + i, left, lo + i, right, ro + i * step_right, turns, count)
 
 
-@_jit
+@jit
 def run_blocks(  # type: ignore[no-untyped-def]
-    extents_full,
-    pointer,
-    axes,
-    strides,
-    offset,
-    space,
-    steps,
-    loops,
-    inputs,
-    groups,
-    leaves,
-    readings,
-    relays,
-    kernels,
-    variables,
-    slices,
-    header,
-    mapped,
-    usable,
+    code,
+    maps,
     table,
     clean,
     drawn,
@@ -367,27 +349,20 @@ def run_blocks(  # type: ignore[no-untyped-def]
     order,
     states,
     soft,
-    collect_steps,
     first_block,
     last_block,
-    distribute,
+    wanted,
     work,
     scratch,
     stores,
-    log_evidence,
-    trust,
-    root_out,
-    target_out,
-    marginal_out,
-    joint_out,
-    information_out,
+    out,
 ):
     """Run blocks ``first_block .. last_block - 1`` of eight jobs each.
 
     Parameters
     ----------
-    extents_full .. header, mapped, usable, clean, states, soft, collect_steps, distribute
-        As in `run_jobs`.
+    code, maps, clean, states, soft, wanted, out
+        As in `run_jobs`; job = case or case * draws + draw.
     table
         Packed tables of one program, shape (cells,); with draws (cells * lanes,), a workspace in
         which the cells that are the same in every draw are filled in.
@@ -401,28 +376,26 @@ def run_blocks(  # type: ignore[no-untyped-def]
         blocks as the bank.
     work, scratch, stores
         Workspaces of this thread.
-    log_evidence .. information_out
-        Results, job = case or case * draws + draw.
     """
-    extents_full = borrowed(extents_full)
-    pointer = borrowed(pointer)
-    axes = borrowed(axes)
-    strides = borrowed(strides)
-    offset = borrowed(offset)
-    space = borrowed(space)
-    steps = borrowed(steps)
-    loops = borrowed(loops)
-    inputs = borrowed(inputs)
-    groups = borrowed(groups)
-    leaves = borrowed(leaves)
-    readings = borrowed(readings)
-    relays = borrowed(relays)
-    kernels = borrowed(kernels)
-    variables = borrowed(variables)
-    slices = borrowed(slices)
-    header = borrowed(header)
-    mapped = borrowed(mapped)
-    usable = borrowed(usable)
+    header = borrowed(part(code, 0))
+    extents_full = borrowed(part(code, 1))
+    variables = borrowed(rows_of(code, 2, 4))
+    slices = borrowed(rows_of(code, 3, 2))
+    offset = borrowed(part(code, 4))
+    space = borrowed(part(code, 5))
+    inputs = borrowed(rows_of(code, 6, 3))
+    groups = borrowed(rows_of(code, 7, 9))
+    leaves = borrowed(rows_of(code, 8, 2))
+    pointer = borrowed(part(code, 9))
+    axes = borrowed(part(code, 10))
+    strides = borrowed(part(code, 11))
+    steps = borrowed(rows_of(code, 12, 16))
+    loops = borrowed(rows_of(code, 13, 4))
+    relays = borrowed(part(code, 14))
+    kernels = borrowed(rows_of(code, 15, 3))
+    readings = borrowed(rows_of(code, 16, 4))
+    prepared = borrowed(maps)
+    usable, mapped = prepared[: kernels.shape[0]], prepared[kernels.shape[0] :]
     table = borrowed(table)
     clean = borrowed(clean)
     drawn = borrowed(drawn)
@@ -430,23 +403,21 @@ def run_blocks(  # type: ignore[no-untyped-def]
     drawn_sources = borrowed(drawn_sources)
     order = borrowed(order)
     states = borrowed(states)
+    out = borrowed(out)
     soft = borrowed(soft)
     work = borrowed(work)
     scratch = borrowed(scratch)
     stores = borrowed(stores)
-    log_evidence = borrowed(log_evidence)
-    trust = borrowed(trust)
-    root_out = borrowed(root_out)
-    target_out = borrowed(target_out)
-    marginal_out = borrowed(marginal_out)
-    joint_out = borrowed(joint_out)
-    information_out = borrowed(information_out)
     root, target, total, map_tensor = header[0], header[1], header[2], header[3]
     answer, rows = header[4], header[5]
     n_tensors = offset.size
     n_variables = variables.shape[0]
     k_root = extents_full[root]
     k_target = extents_full[target]
+    root_at = 2 + k_target
+    marginals_at = root_at + k_root
+    joints_at = marginals_at + (rows if wanted & MARGINALS else 0)
+    bits_at = joints_at + (rows * k_target if wanted & JOINTS else 0)
     own_extents = extents_full.copy()
     extents = borrowed(own_extents)
     own_base = np.empty(n_tensors, dtype=np.int64)
@@ -459,7 +430,6 @@ def run_blocks(  # type: ignore[no-untyped-def]
     own_one = np.zeros((1, 3), dtype=np.int64)
     one = borrowed(own_one)
     scratch_bits = scratch.view(np.uint64)
-    part = scratch.size // 3
     use_clean = clean.size > 0
     wide_tables = draws > 0
     table_lanes = LANES if wide_tables else 1
@@ -642,9 +612,9 @@ def run_blocks(  # type: ignore[no-untyped-def]
         if fixed[root] >= 0:
             root_shift = fixed[root]
         # Collect pass.
-        for number in range(collect_steps):
+        for number in range(header[11]):
             step = steps[number]
-            out = step[OUT]
+            made = step[OUT]
             left, right = step[LEFT], step[RIGHT]
             run = changed[left] or not use_clean
             if right >= 0 and changed[right]:
@@ -659,9 +629,9 @@ def run_blocks(  # type: ignore[no-untyped-def]
                     if step[KIND] == DOT or step[KIND] >= SUM or step[KIND] == 3:
                         run = True
             if not run:
-                where[out] = CLEAN
+                where[made] = CLEAN
                 continue
-            changed[out] = True
+            changed[made] = True
             a, a_wide = table, wide_tables
             if where[left] == CLEAN:
                 a, a_wide = clean, False
@@ -692,25 +662,25 @@ def run_blocks(  # type: ignore[no-untyped-def]
             inverse[lane] = 0.0
             if z > 0.0:
                 inverse[lane] = 1.0 / z
-                log_evidence[job] = np.log(z) + scale[lane]
-                trust[job] = np.log(z) + lost[lane]
+                out[job, 0] = np.log(z) + scale[lane]
+                out[job, 1] = np.log(z) + lost[lane]
             else:
-                log_evidence[job] = -np.inf
-                trust[job] = -np.inf
+                out[job, 0] = -np.inf
+                out[job, 1] = -np.inf
             for e in range(k_root):
-                root_out[job, e] = 0.0
+                out[job, root_at + e] = 0.0
             for e in range(extents[root]):
                 x = source[uint64((base[total] + e) * source_lanes + extra)]
-                root_out[job, shift + e] = x * inverse[lane]
+                out[job, root_at + shift + e] = x * inverse[lane]
             if map_tensor < 0:
                 for e in range(k_root):
-                    target_out[job, e] = root_out[job, e]
+                    out[job, 2 + e] = out[job, root_at + e]
                 continue
             for j in range(k_target):
-                target_out[job, j] = 0.0
+                out[job, 2 + j] = 0.0
             if deterministic:
                 for e in range(k_root):
-                    target_out[job, mapped[e]] += root_out[job, e]
+                    out[job, 2 + mapped[e]] += out[job, root_at + e]
                 continue
             # P(target | root, evidence on the target).
             extra = lane if wide_tables else 0
@@ -731,8 +701,8 @@ def run_blocks(  # type: ignore[no-untyped-def]
                     for j in range(k_target):
                         here = uint64((offset[map_tensor] + e * k_target + j) * LANES + lane)
                         work[here] /= column
-                        target_out[job, j] += root_out[job, e] * work[here]
-        if not distribute:
+                        out[job, 2 + j] += out[job, root_at + e] * work[here]
+        if wanted == 0:
             continue
 
         # Distribute pass.
@@ -747,7 +717,7 @@ def run_blocks(  # type: ignore[no-untyped-def]
                     for i in range(top_place + 1, kernels[r, 2]):
                         hidden[i] = 2
                     hidden[top_place] = 1
-        for number in range(collect_steps, collect_steps + header[9]):
+        for number in range(header[11], header[11] + header[9]):
             step = steps[number]
             state_here = hidden[step[OWNER]]
             role = step[ROLE]
@@ -831,12 +801,13 @@ def run_blocks(  # type: ignore[no-untyped-def]
                 r0 = answer + variables[root, 0]
                 for e in range(k_root):
                     if deterministic:
-                        work[uint64((r0 + e + mapped[e] * rows) * LANES + lane)] = root_out[job, e]
+                        here = uint64((r0 + e + mapped[e] * rows) * LANES + lane)
+                        work[here] = out[job, root_at + e]
                         continue
                     for j in range(k_target):
                         here = uint64((offset[map_tensor] + e * k_target + j) * LANES + lane)
                         work[uint64((r0 + e + j * rows) * LANES + lane)] = (
-                            root_out[job, e] * work[here]
+                            out[job, root_at + e] * work[here]
                         )
             for g in range(groups.shape[0]):
                 if not changed[groups[g, 0]]:
@@ -853,9 +824,8 @@ def run_blocks(  # type: ignore[no-untyped-def]
                             work[uint64((r0 + j * rows + i) * LANES + lane)] = 0.0
                     if state >= 0:
                         for j in range(k_target):
-                            work[uint64((r0 + state + j * rows) * LANES + lane)] = target_out[
-                                job, j
-                            ]
+                            work[uint64((r0 + state + j * rows) * LANES + lane)] = out[
+                                job, 2 + j]
                         continue
                     message, stacked, belief = groups[g, 0], groups[g, 1], groups[g, 4]
                     source, source_lanes = table, table_lanes
@@ -928,15 +898,14 @@ def run_blocks(  # type: ignore[no-untyped-def]
             for i in range(k_target):
                 for j in range(k_target):
                     work[uint64((r0 + j * rows + i) * LANES + lane)] = 0.0
-                work[uint64((r0 + i * rows + i) * LANES + lane)] = target_out[job, i]
+                work[uint64((r0 + i * rows + i) * LANES + lane)] = out[job, 2 + i]
 
-        if joint_out.shape[0] > 0:
+        if wanted & JOINTS:
             for lane in range(used):
-                flat = joint_out[job_of[lane]]
-                for j in range(k_target):
-                    for i in range(rows):
-                        flat[j, i] = work[uint64((answer + j * rows + i) * LANES + lane)]
-        if marginal_out.shape[0] == 0 and information_out.shape[0] == 0:
+                record = out[job_of[lane]]
+                for i in range(rows * k_target):
+                    record[uint64(joints_at + i)] = work[uint64((answer + i) * LANES + lane)]
+        if wanted & (MARGINALS | INFORMATION) == 0:
             continue
         sums = uint64((answer + rows * k_target) * LANES)
         width_u = uint64(rows * LANES)
@@ -946,20 +915,21 @@ def run_blocks(  # type: ignore[no-untyped-def]
             r1 = uint64(answer * LANES) + j * width_u
             for i in range(width_u):
                 work[sums + i] += work[r1 + i]
-        if information_out.shape[0] > 0:
-            _log_terms(work, (answer + rows * k_target) * LANES, rows * LANES, scratch,
-                       scratch_bits, part)
+        if wanted & INFORMATION:
             for i in range(width_u):
-                terms[i] = -scratch[i]
+                terms[i] = work[sums + i]
+            log_terms(terms, 0, rows * LANES, scratch, scratch_bits)
+            for i in range(width_u):
+                terms[i] = -terms[i]
             for j in range(k_target):
-                _log_terms(work, (answer + j * rows) * LANES, rows * LANES, scratch,
-                           scratch_bits, part)
+                first = (answer + j * rows) * LANES
+                log_terms(work, first, rows * LANES, scratch, scratch_bits)
                 for i in range(width_u):
-                    terms[i] += scratch[i]
+                    terms[i] += work[uint64(first) + i]
             for lane in range(LANES):
                 entropy[lane] = 0.0
                 for j in range(k_target):
-                    p = target_out[job_of[lane], j]
+                    p = out[job_of[lane], 2 + j]
                     if p > 0.0:
                         entropy[lane] -= p * np.log2(p)
             for v in range(n_variables):
@@ -970,14 +940,14 @@ def run_blocks(  # type: ignore[no-untyped-def]
                         bits += terms[uint64(i * LANES + lane)]
                     if bits < 0.0 or states[case_of[lane], v] >= 0:
                         bits = 0.0
-                    information_out[job_of[lane], v] = bits
-        if marginal_out.shape[0] > 0:
+                    out[job_of[lane], bits_at + v] = bits
+        if wanted & MARGINALS:
             for lane in range(used):
                 job = job_of[lane]
                 for i in range(rows):
-                    marginal_out[job, i] = work[sums + uint64(i * LANES + lane)]
+                    out[job, marginals_at + i] = work[sums + uint64(i * LANES + lane)]
                 for e in range(k_root):
-                    marginal_out[job, variables[root, 0] + e] = root_out[job, e]
+                    out[job, marginals_at + variables[root, 0] + e] = out[job, root_at + e]
     # Used last here, so that they live that long.
     return (
         own_extents.size + own_base.size + own_where.size + own_changed.size

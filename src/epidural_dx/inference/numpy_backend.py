@@ -17,6 +17,7 @@ import numpy.typing as npt
 from epidural_dx.inference.evidence import OPEN, SOFT, EvidenceRows
 from epidural_dx.inference.kernels import compute_kernels
 from epidural_dx.inference.network import FloatArray
+from epidural_dx.inference.numpy_steps import BoundStep, Operation, operation
 from epidural_dx.inference.plan import (
     ADJOINT,
     KERNEL,
@@ -24,16 +25,15 @@ from epidural_dx.inference.plan import (
     READ,
     Contraction,
     Distribution,
-    LeafGroup,
     Program,
 )
 
 _LETTERS = "abcdefghijklmnopqrstuvwxyABCDEFGHIJKLMNOPQRSTUVWXY"
 
 
-# Where a tensor stands with respect to kernels, and which roles of steps run there.
+# Where a tensor stands with respect to kernels: adjoints are needed everywhere but below one,
+# readings where there is none, its own steps at its top.
 SHOWN, TOP, BELOW = 0, 1, 2
-_RUNS = {ADJOINT: (SHOWN, TOP), READ: (SHOWN,), KERNEL: (TOP,)}
 
 
 class Outcome(NamedTuple):
@@ -70,9 +70,6 @@ class Outcome(NamedTuple):
     marginals: FloatArray | None = None
     information: FloatArray | None = None
 
-
-#: Contractions of at least this many multiply-adds are done as matrix products.
-MATRIX_PRODUCT = 40_000
 
 #: Smallest log of a scaled evidence that is trusted: everything lost to underflow is then below
 #: 1e-120 of the result.
@@ -122,58 +119,25 @@ class Collected:
     root: FloatArray
 
 
-class BoundStep(NamedTuple):
-    """A contraction and how numpy does it.
+class Visit(NamedTuple):
+    """What the distribute pass does at one place of the tree.
 
     Parameters
     ----------
-    step
-        The contraction.
-    formula
-        For einsum; the letter Z is the axis of jobs.
-    spread
-        Indices that align left and right for a plain product, if nothing is summed; None for an
-        operand that has all axes.
-    orders, counts
-        For a matrix product: how left, right and the result are transposed, and the numbers of
-        batch, row, column and summed axes.
-    classes
-        For a step from classes of the root's states to finer ones: the axis, and the class of
-        every finer one.
+    place
+        The place.
+    adjoint, read, kernel
+        Steps by their role.
     """
 
-    step: Contraction
-    formula: str
-    spread: tuple[tuple[slice | None, ...] | None, tuple[slice | None, ...] | None] | None
-    orders: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] | None
-    counts: tuple[int, int, int, int] | None
-    classes: tuple[int, npt.NDArray[np.intp]] | None = None
-
-
-def _matrix_product(
-    orders: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]],
-    counts: tuple[int, int, int, int],
-    left: FloatArray,
-    right: FloatArray,
-) -> FloatArray:
-    """Contract by one (batched) matrix product."""
-    batch, rows, columns, _ = counts
-    left = left.transpose(orders[0])
-    right = right.transpose(orders[1])
-    shape_batch = left.shape[1 : 1 + batch]
-    shape_rows = left.shape[1 + batch : 1 + batch + rows]
-    shape_columns = right.shape[right.ndim - columns :]
-    b, m, n = math.prod(shape_batch), math.prod(shape_rows), math.prod(shape_columns)
-    product = np.matmul(
-        left.reshape(left.shape[0], b, m, -1), right.reshape(right.shape[0], b, -1, n)
-    )
-    shaped = product.reshape(product.shape[0], *shape_batch, *shape_rows, *shape_columns)
-    out: FloatArray = shaped.transpose(orders[2])
-    return out
+    place: int
+    adjoint: list[BoundStep]
+    read: list[BoundStep]
+    kernel: list[BoundStep]
 
 
 class NumpyProgram:
-    """A program bound to einsum strings.
+    """A program whose steps are bound to functions of numpy.
 
     Parameters
     ----------
@@ -188,10 +152,26 @@ class NumpyProgram:
     def __init__(self, program: Program) -> None:
         self.program = program
         self._collect = [self._bind(step) for step in program.collect]
-        self._distribute_steps = {
+        self._walks = {d.target: self._walk(d) for d in program.distributions}
+        # (place, tensor, first column, whether the target is the last axis, variable)
+        self._readings = {
             d.target: [
-                (self._bind(step), program.enter[owner], role)
-                for step, owner, role in zip(d.steps, d.owners, d.roles, strict=True)
+                (
+                    program.enter[owner],
+                    one.tensor,
+                    one.row,
+                    program.axes[one.tensor][-1] in (d.target, program.root),
+                    one.variable,
+                )
+                for one, owner in zip(d.readings, d.reading_owners, strict=True)
+            ]
+            for d in program.distributions
+        }
+        # For every group the tensor with its belief.
+        self._beliefs = {
+            d.target: [
+                next(s.right for s in d.steps if s.left == group.stacked)
+                for group in program.groups
             ]
             for d in program.distributions
         }
@@ -204,8 +184,16 @@ class NumpyProgram:
                 seen |= below.get(step.right, frozenset())
             gone = before - set(program.axes[step.out])
             below[step.out] = seen | gone
-        # Variables summed out below a tensor: hard evidence on them changes its values.
-        self._below = below
+        # Tensors below which a variable is summed out: hard evidence on it changes their values.
+        self._above: dict[int, set[int]] = {}
+        for t, summed in below.items():
+            for v in summed:
+                self._above.setdefault(v, set()).add(t)
+        # Of a narrow group the states come first; here they are wanted last.
+        self._last_order = [
+            (0, *range(2, 2 + len(program.axes[group.message])), 1) if group.narrow else None
+            for group in program.groups
+        ]
         self._columns = [
             np.arange(row, row + program.extents[v]) for v, row in enumerate(program.rows)
         ]
@@ -227,80 +215,27 @@ class NumpyProgram:
                 leading = (slice(None),) * (position + 1)
                 self._with_axis.setdefault(a, []).append((t, leading))
 
+    def _walk(self, distribution: Distribution) -> list[Visit]:
+        """Bind the distribute pass, the steps for one tensor of the tree together."""
+        visits: list[Visit] = []
+        steps = zip(distribution.steps, distribution.owners, distribution.roles, strict=True)
+        for step, owner, role in steps:
+            place = self.program.enter[owner]
+            if not visits or visits[-1].place != place:
+                visits.append(Visit(place, [], [], []))
+            visit = visits[-1]
+            kinds = {ADJOINT: visit.adjoint, READ: visit.read, KERNEL: visit.kernel}
+            kinds[role].append(self._bind(step))
+        return visits
+
     def _bind(self, step: Contraction) -> BoundStep:
-        """Choose how numpy does a contraction: product, matrix product or einsum."""
-        program = self.program
-        axes = program.axes
-        letters: dict[int, str] = {}
-
-        def spell(tensor: int) -> str:
-            return "Z" + "".join(
-                letters.setdefault(a, _LETTERS[len(letters)]) for a in axes[tensor]
-            )
-
-        def spread(tensor: int) -> tuple[slice | None, ...] | None:
-            # Axes have one order everywhere, so it takes only new axes of length 1.
-            if axes[tensor] == axes[step.out]:
-                return None
-            index = tuple(slice(None) if a in axes[tensor] else None for a in axes[step.out])
-            return (slice(None), *index)
-
-        between = program.map_between.get(step.right)
-        if between is not None and between.coarse in axes[step.left]:
-            at = axes[step.left].index(between.coarse) + 1
-            return BoundStep(
-                step, "", None, None, None, (at, np.array(between.states, dtype=np.intp))
-            )
-        left = spell(step.left)
-        if step.right == NONE:
-            return BoundStep(step, f"{left}->{spell(step.out)}", None, None, None)
-        formula = f"{left},{spell(step.right)}->{spell(step.out)}"
-        a, b, out = (set(axes[t]) for t in (step.left, step.right, step.out))
-        if a | b == out:
-            return BoundStep(step, formula, (spread(step.left), spread(step.right)), None, None)
-        summed = (a | b) - out
-        size = math.prod(program.extents[x] for x in a | b)
-        if summed <= a & b and size >= MATRIX_PRODUCT:
-            batch = [x for x in axes[step.out] if x in a and x in b]
-            rows = [x for x in axes[step.out] if x in a and x not in b]
-            columns = [x for x in axes[step.out] if x in b and x not in a]
-            inner = [x for x in axes[step.left] if x in summed]
-            made = [*batch, *rows, *columns]
-            return BoundStep(
-                step,
-                formula,
-                None,
-                (
-                    (0, *(1 + axes[step.left].index(x) for x in (*batch, *rows, *inner))),
-                    (0, *(1 + axes[step.right].index(x) for x in (*batch, *inner, *columns))),
-                    (0, *(1 + made.index(x) for x in axes[step.out])),
-                ),
-                (len(batch), len(rows), len(columns), len(inner)),
-            )
-        return BoundStep(step, formula, None, None, None)
+        return BoundStep(step.out, step.left, step.right, self._operation(step))
 
     # -- arithmetic: replaced by logs in the subclass ------------------------------------------
 
-    def _contract(
-        self, bound: BoundStep, left: FloatArray, right: FloatArray | None
-    ) -> FloatArray:
-        if bound.classes is not None:
-            axis, states = bound.classes
-            return left.take(states, axis=axis)
-        if right is None:
-            out: FloatArray = np.einsum(bound.formula, left)
-            return out
-        if bound.spread is not None:
-            spread_left, spread_right = bound.spread
-            if spread_left is not None:
-                left = left[spread_left]
-            return left * (right if spread_right is None else right[spread_right])
-        # A single job gains little from BLAS, and loses much when BLAS waits for busy processors.
-        many = left.shape[0] > 1 or right.shape[0] > 1
-        if many and bound.orders is not None and bound.counts is not None:
-            return _matrix_product(bound.orders, bound.counts, left, right)
-        out = np.einsum(bound.formula, left, right)
-        return out
+    def _operation(self, step: Contraction) -> Operation:
+        """Return the function that does a contraction."""
+        return operation(self.program, step)
 
     def _enter(self, table: FloatArray) -> FloatArray:
         """Bring probabilities into the arithmetic of this class."""
@@ -331,8 +266,11 @@ class NumpyProgram:
         """Bring values back to probabilities up to one factor for each job."""
         return value
 
-    def _normalise(self, message: FloatArray) -> tuple[FloatArray, FloatArray]:
+    def _normalise(self, message: FloatArray) -> tuple[FloatArray, FloatArray | float]:
         """Divide by the largest entry of every job; return (scaled, log of what was taken out)."""
+        if message.shape[0] == 1:
+            single = float(message.max())
+            return (message / single, math.log(single)) if single > 0.0 else (message, 0.0)
         top = message.reshape(message.shape[0], -1).max(axis=1)
         safe = np.where(top > 0, top, 1.0)
         return message / safe.reshape(-1, *[1] * (message.ndim - 1)), np.log(safe)
@@ -355,7 +293,8 @@ class NumpyProgram:
         if found is not None and (found[2] or not with_kernels):
             return found[1]
         program = self.program
-        values: list[FloatArray | None] = [None] * len(program.axes)
+        # The last one is the operand that is not there, number -1.
+        values: list[FloatArray | None] = [None] * (len(program.axes) + 1)
         entered = self._enter(tables)
         sources = [(one.tensor, one.offset) for one in program.inputs]
         sources += [(group.stacked, group.offset) for group in program.groups]
@@ -369,10 +308,8 @@ class NumpyProgram:
             shape = (1, *program.shape(group.message))
             values[group.message] = self._enter(np.ones(shape))
         if tables.shape[0] == 1:
-            for bound in self._collect:
-                values[bound.step.out] = self._contract(
-                    bound, *self._operands(bound.step, values)
-                )
+            for out, left, right, operate in self._collect:
+                values[out] = operate(values[left], values[right])
             if with_kernels:
                 single = [None if value is None else value[0] for value in values]
                 tables_of = compute_kernels(program, single)
@@ -381,14 +318,6 @@ class NumpyProgram:
         kept = dict(list(self._clean.items())[-2:])
         self._clean = kept | {id(tables): (tables, values, with_kernels)}
         return values
-
-    @staticmethod
-    def _operands(
-        step: Contraction, values: list[FloatArray | None]
-    ) -> tuple[FloatArray, FloatArray | None]:
-        left = values[step.left]
-        assert left is not None
-        return left, None if step.right == NONE else values[step.right]
 
     def collect(
         self, evidence: EvidenceRows, tables: FloatArray, with_kernels: bool = False
@@ -418,11 +347,14 @@ class NumpyProgram:
         clean = self._clean_values(tables, with_kernels)
         values = list(clean)
         varying: set[int] = set()
+        dirty: set[int] = set()
+        for v in fixed:
+            dirty |= self._above.get(v, set())
         for v, state in fixed.items():
             here = (slice(state, state + 1),)
             for t, before in self._with_axis.get(v, ()):
                 value = values[t]
-                if value is not None:
+                if value is not None and t not in dirty:
                     values[t] = value[before + here]
         for v, weight in weights.items():
             home = program.home[v]
@@ -437,8 +369,8 @@ class NumpyProgram:
 
         # What is taken out of single messages is exact; only what products lose counts against
         # the trust in the result.
-        scale = np.zeros(jobs)
-        lost = np.zeros(jobs)
+        scale: FloatArray | float = 0.0
+        lost: FloatArray | float = 0.0
         messages: dict[int, FloatArray] = {}
         members: dict[int, list[int]] = {}
         for v in (*fixed, *weights):
@@ -461,17 +393,10 @@ class NumpyProgram:
             varying.add(program.groups[g].message)
 
         use_clean = tables.shape[0] == 1
-        hard_inner = {v for v in fixed if program.home[v] != NONE}
-        for bound in self._collect:
-            step = bound.step
-            if (
-                not use_clean
-                or step.left in varying
-                or step.right in varying
-                or not hard_inner.isdisjoint(self._below[step.out])
-            ):
-                varying.add(step.out)
-                values[step.out] = self._contract(bound, *self._operands(step, values))
+        for out, left, right, operate in self._collect:
+            if left in varying or right in varying or out in dirty or not use_clean:
+                varying.add(out)
+                values[out] = operate(values[left], values[right])
 
         total = values[program.total]
         assert total is not None
@@ -489,7 +414,7 @@ class NumpyProgram:
             messages=messages,
             varying=varying,
             norm=norm,
-            scale=scale,
+            scale=np.broadcast_to(scale, (jobs,)),
             log_evidence=np.broadcast_to(inner + scale, (jobs,)).copy(),
             trusted=np.broadcast_to(inner + lost > LOG_FLOOR, (jobs,)).copy(),
             root=root,
@@ -518,7 +443,7 @@ class NumpyProgram:
         g, n = self.program.leaf_place[v]
         group = self.program.groups[g]
         row = group.leaves[n].row
-        stacked = self._states_last(group, values)
+        stacked = self._states_last(g, values)
         if v in fixed:
             return stacked[..., row + fixed[v]]
         weight = weights[v]
@@ -588,13 +513,14 @@ class NumpyProgram:
         values, fixed, norm = got.values, got.fixed, got.norm
         jobs = len(got.log_evidence)
         hidden = self._hidden(got)
-        contract = self._contract
-        for bound, place, role in self._distribute_steps[target]:
-            if hidden.get(place, SHOWN) in _RUNS[role]:
-                out, first, second = bound.step.out, bound.step.left, bound.step.right
-                operand = values[first]
-                assert operand is not None
-                values[out] = contract(bound, operand, None if second == NONE else values[second])
+        for visit in self._walks[target]:
+            state = hidden.get(visit.place, SHOWN)
+            if state == BELOW:
+                continue
+            for out, left, right, operate in visit.adjoint:
+                values[out] = operate(values[left], values[right])
+            for out, left, right, operate in visit.read if state == SHOWN else visit.kernel:
+                values[out] = operate(values[left], values[right])
 
         k = program.extents[target]
         joint = np.full((jobs, k, program.row_count), self.nothing)
@@ -608,18 +534,15 @@ class NumpyProgram:
                 assert block is not None
                 last = kernel.first + kernel.columns
                 joint[:, here, kernel.first : last] = block
-        for reading, owner in zip(
-            distribution.readings, distribution.reading_owners, strict=True
-        ):
-            if program.enter[owner] in hidden:
+        for place, tensor, start, swapped, variable in self._readings[target]:
+            if place in hidden:
                 continue
-            block = values[reading.tensor]
+            block = values[tensor]
             assert block is not None
-            start = reading.row
-            if program.axes[reading.tensor][-1] in (target, program.root):
-                block = np.swapaxes(block, 1, 2)
-            if reading.variable in fixed:
-                start += fixed[reading.variable]
+            if swapped:
+                block = block.swapaxes(1, 2)
+            if variable in fixed:
+                start += fixed[variable]
             joint[:, here, start : start + block.shape[2]] = block
         joint = self._probability(joint, norm)
         self._observed_leaves(distribution, got, posterior, joint)
@@ -649,7 +572,7 @@ class NumpyProgram:
         group = program.groups[g]
         leaf = group.leaves[n]
         k = program.extents[target]
-        table = self._states_last(group, got.values)[..., leaf.row : leaf.row + k]
+        table = self._states_last(g, got.values)[..., leaf.row : leaf.row + k]
         if target in got.fixed:
             weight = np.zeros((1, k))
             weight[0, got.fixed[target]] = 1.0
@@ -683,7 +606,7 @@ class NumpyProgram:
             group = program.groups[g]
             leaf = group.leaves[n]
             belief, axes = self._group_belief(distribution, g, got.values)
-            rows = self._states_last(group, got.values)[..., leaf.row : leaf.row + k]
+            rows = self._states_last(g, got.values)[..., leaf.row : leaf.row + k]
             # P(v, target | e) = w(v) sum_parents P(v | parents) P(parents, target | e) / message
             lifted = self._over(
                 belief, message.reshape(message.shape + (1,) * (belief.ndim - message.ndim))
@@ -692,11 +615,13 @@ class NumpyProgram:
             parents = "".join(names[a] for a in program.axes[group.message])
             everything = "".join(names[a] for a in axes)
             carried = self._carrier(target, axes)
+            # Two operands at a time: einsum goes through all axes of three at once.
+            weight = got.weights[v]
+            by_state = weight.reshape(weight.shape[0], *[1] * (rows.ndim - 2), k)
             block: FloatArray = np.einsum(
-                f"Z{parents}z,Z{everything},Zz->Z{names[carried]}z",
-                self._leave(rows),
+                f"Z{parents}z,Z{everything}->Z{names[carried]}z",
+                self._leave(rows) * by_state,
                 self._relative(lifted),
-                got.weights[v],
             )
             if carried != target:
                 conditional = got.values[self._map(distribution, carried)]
@@ -730,11 +655,10 @@ class NumpyProgram:
                 return between.tensor
         return distribution.map_tensor
 
-    @staticmethod
-    def _states_last(group: LeafGroup, values: list[FloatArray | None]) -> FloatArray:
-        stacked = values[group.stacked]
+    def _states_last(self, g: int, values: list[FloatArray | None]) -> FloatArray:
+        stacked, order = values[self.program.groups[g].stacked], self._last_order[g]
         assert stacked is not None
-        return np.moveaxis(stacked, 1, -1) if group.narrow else stacked
+        return stacked if order is None else stacked.transpose(order)
 
     def _group_belief(
         self, distribution: Distribution, g: int, values: list[FloatArray | None]
@@ -742,7 +666,7 @@ class NumpyProgram:
         """Return P(parents, target, evidence) of a group, parents axes first, and its axes."""
         program = self.program
         group = program.groups[g]
-        tensor = next(s.right for s in distribution.steps if s.left == group.stacked)
+        tensor = self._beliefs[distribution.target][g]
         value = values[tensor]
         assert value is not None
         axes = program.axes[tensor]

@@ -29,13 +29,15 @@ from __future__ import annotations
 
 import math
 import random
+import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 
-from epidural_dx.inference.elimination import candidate_orders, moral_graph
+from epidural_dx.inference.elimination import candidate_orders, cliques, moral_graph
 from epidural_dx.inference.network import FloatArray, Network
 from epidural_dx.inference.sharing import (
     Shared,
@@ -55,14 +57,27 @@ NONE = -1
 #: Groups of leaf findings with fewer states than this are laid out with the states first.
 NARROW = 8
 
-#: What a turn of an inner loop and a step cost besides their multiply-adds, in multiply-adds.
-TURN, STEP = 12.0, 400.0
+#: What a turn of an inner loop and a step cost besides their multiply-adds, and a cell along a map,
+#: in multiply-adds (0.08 nanoseconds each in long vectors).
+TURN, STEP, MAP_CELL = 8.0, 1000.0, 5.0
+
+#: Share of the moves of variables that bring one next to a neighbour.
+NEAR = 0.7
+
+#: How much a question counts for which nothing is known of what is usually observed.
+UNUSUAL = 0.15
+
+#: An order whose collect pass is so many times that of the best one is looked at no further.
+HOPELESS = 1.15
 
 #: What a cell of a kernel costs, in multiply-adds: kernels are large and come from far away.
 KERNEL_CELL = 5.0
 
 #: A program that shares slices is kept where its effort is less than so many times the other's.
 WORTH_SHARING = 1.0
+
+#: Tables with a smaller share of cells that are not zero are searched for them.
+SPARSE = 0.35
 
 #: Largest number of cells of a kernel.
 LARGEST_KERNEL = 100_000
@@ -387,8 +402,8 @@ class Program:
         """Return the multiply-adds of one contraction.
 
         Observed axes count once. The zeros of a table are not counted where the interpreter
-        skips them: when the table is used as a scalar in front of a vector along the root or the
-        target, and in the map from the root to a target that is a function of it.
+        skips them: when a table that is mostly zero is used as a scalar in front of a vector, and
+        in the map from the root to a target that is a function of it.
         """
         axes = set(self.axes[step.left])
         density = 1.0
@@ -402,7 +417,7 @@ class Program:
             axes.update(self.axes[step.right])
             last = self.axes[step.out][-1] if self.axes[step.out] else NONE
             for t in (step.left, step.right):
-                if self.density[t] < 1.0 and (last not in self.axes[t] or t in self.maps):
+                if t in self.maps or (self.density[t] < SPARSE and last not in self.axes[t]):
                     density = min(density, self.density[t])
         return math.prod(self.extents[a] for a in axes if a not in observed) * density
 
@@ -448,12 +463,50 @@ class Program:
             total += parents * sum(1 for leaf in group.leaves if leaf.variable in seen)
         if target is not None:
             distribution = self.distribution(target)
+            fused = self.fused(distribution)
             total += sum(
                 self.step_size(step, seen)
                 for step, role in zip(distribution.steps, distribution.roles, strict=True)
-                if role != KERNEL
+                if role != KERNEL and step not in fused
             )
         return round(total)
+
+    def fused(self, distribution: Distribution) -> frozenset[Contraction]:
+        """Return the maps that are done together with the product before them.
+
+        The product is multiplied and added in one step; it is needed for nothing else.
+        """
+        uses = Counter(t for step in distribution.steps for t in (step.left, step.right))
+        uses.update(reading.tensor for reading in distribution.readings)
+        uses.update(distribution.kernel_answers)
+        pairs = zip(distribution.steps[:-1], distribution.steps[1:], strict=True)
+        found = set()
+        for product, mapping in pairs:
+            if (
+                mapping.left != product.out
+                or mapping.right not in self.maps
+                or product.right in (NONE, *self.maps)
+                or uses[product.out] != 1
+            ):
+                continue
+            # Both must run along the states that are mapped, and those must be added up.
+            carrier, told = self.mapping(mapping.right)
+            if self.axes[mapping.out][-1:] == (told,) and carrier not in self.axes[mapping.out]:
+                operands = [self.axes[t] for t in (product.left, product.right)]
+                if all(axes[-1] == carrier for axes in operands if carrier in axes):
+                    found.add(mapping)
+        return frozenset(found)
+
+    def mapping(self, tensor: int) -> tuple[int, int]:
+        """Return the axis that a map goes from, and the one it goes to."""
+        between = self.map_between.get(tensor)
+        if between is not None:
+            return between.fine, between.coarse
+        for relay in self.relays:
+            if relay.tensor == tensor:
+                return relay.variable, relay.target
+        carrier, target = self.axes[tensor]
+        return (carrier, target) if carrier == self.root else (target, carrier)
 
     def pack(self, tables: Sequence[FloatArray]) -> FloatArray:
         """Bring the tables of all factors into the order the plan works in.
@@ -910,30 +963,62 @@ def _compile_program(
         for v, k in enumerate(network.cardinalities)
     ]
     graph = moral_graph(scopes, inner)
-    best_cost = math.inf
-    best_order: tuple[int, ...] = ()
-
     # The order is chosen for the coarsest target: the one that is asked for most of the time.
     coarsest = min(targets, key=lambda v: (network.cardinalities[v], v))
+    common = _Common(network, root, (coarsest,), sharing)
+    costs: dict[object, tuple[float, float]] = {}
+    collects: dict[tuple[int, ...], float] = {}
 
-    def attempt(order: tuple[int, ...]) -> None:
-        nonlocal best_cost, best_order
-        program = _Builder(
-            network, root, (coarsest,), leaves, order, usually_observed, sharing
-        ).build()
-        cost = _effort(program, coarsest, usually_observed)
-        if cost < best_cost:
-            best_cost, best_order = cost, order
+    def cost_of(order: tuple[int, ...], limit: float, limit_collect: float) -> float:
+        """Return the cost of an order, or infinity for one that is hopeless."""
+        # Orders that differ only in what comes first of things apart make the same contractions.
+        signature = cliques(graph, order)
+        if signature not in costs:
+            builder = _Builder(
+                network, root, (coarsest,), leaves, order, usually_observed, sharing, common
+            )
+            builder.start()
+            collect = builder.collect_size()
+            cost = math.inf
+            if collect <= HOPELESS * limit_collect:
+                program = builder.build()
+                cost = _effort(program, coarsest, usually_observed)
+                if usually_observed and cost < limit:
+                    cost += UNUSUAL * _effort(program, coarsest, ())
+            costs[signature] = cost, collect
+        cost, collects[order] = costs[signature]
+        return cost
 
-    for order in candidate_orders(graph, weights, root, tries, keep=max(3, tries // 8)):
-        attempt(order)
-    # Then move single variables of the best order about.
+    starts = candidate_orders(graph, weights, root, tries, keep=max(3, tries // 4))
+    pool = sorted((cost_of(order, math.inf, math.inf), order) for order in starts)[:4]
+    # Then move single variables of the best orders about, most often next to a neighbour; half of
+    # the orders are given up after every round.
     rng = random.Random(tries)
-    for _ in range(5 * tries if len(inner) > 3 else 0):
-        changed = list(best_order)
-        v = changed.pop(rng.randrange(len(changed)))
-        changed.insert(rng.randrange(len(changed) + 1), v)
-        attempt(tuple(changed))
+    # The program that shares slices answers nearly every question.
+    moves = (7 if sharing else 2) * tries
+    while pool and len(inner) > 3:
+        moved = []
+        for best_cost, best_order in pool:
+            for _ in range(moves // len(pool)):
+                changed = list(best_order)
+                v = changed.pop(rng.randrange(len(changed)))
+                near = sorted(graph[v] - {root})
+                if near and rng.random() < NEAR:
+                    place = changed.index(rng.choice(near)) + rng.randrange(2)
+                else:
+                    place = rng.randrange(len(changed) + 1)
+                changed.insert(place, v)
+                order = tuple(changed)
+                cost = cost_of(order, best_cost, collects[best_order])
+                if cost <= best_cost:
+                    best_cost, best_order = cost, order
+            moved.append((best_cost, best_order))
+        moved.sort()
+        if len(moved) == 1:
+            pool = moved
+            break
+        pool = moved[: len(moved) // 2]
+    best_order = pool[0][1] if pool else ()
     builder = _Builder(network, root, targets, leaves, best_order, usually_observed, sharing)
     return builder.build(with_kernels=True)
 
@@ -943,19 +1028,57 @@ def _effort(program: Program, target: int, usually_observed: tuple[int, ...]) ->
     seen = frozenset(usually_observed)
     effort = 0.0
     distribution = program.distribution(target)
+    fused = program.fused(distribution)
     walked = [
         step
         for step, role in zip(distribution.steps, distribution.roles, strict=True)
-        if role != KERNEL
+        if role != KERNEL and step not in fused
     ]
+    produced = {mapping.left for mapping in fused}
     for step in (*program.collect, *walked):
         size = program.step_size(step, seen)
         axes = program.axes[step.out] or program.axes[step.left]
         vector = program.extents[axes[-1]] if axes and axes[-1] not in seen else 1
         if step.right in program.maps:
             vector = program.extents[program.root]
-        effort += size + TURN * size / vector + STEP
+        weight = MAP_CELL if step.out in produced or step.right in program.maps else 1.0
+        effort += size * weight + TURN * size / vector + STEP
     return effort
+
+
+class _Common:
+    """What the builders for all orders of one program have in common.
+
+    Parameters
+    ----------
+    network, root, targets, sharing
+        As in `_Builder`.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        root: int,
+        targets: tuple[int, ...],
+        sharing: tuple[Shared, ...],
+    ) -> None:
+        self.functions = _functions_of(network, root, targets)
+        self.tables = [factor.table for factor in network.factors]
+        self.classes = [canonical(one.classes) for one in sharing]
+        if sharing:
+            dimensions = [table.ndim for table in self.tables]
+            states = network.cardinalities[root]
+            self.tables = share_tables(sharing, states, self.tables, dimensions)
+        # Sequences of contractions found for other orders: most of two orders is the same.
+        self.sequences: dict[object, list[int]] = {}
+        self._density: dict[int, float] = {}
+
+    def density(self, factor: int) -> float:
+        """Return the share of cells of a table that are not zero."""
+        if factor not in self._density:
+            table = self.tables[factor]
+            self._density[factor] = np.count_nonzero(table) / table.size
+        return self._density[factor]
 
 
 class _Builder:
@@ -970,8 +1093,10 @@ class _Builder:
         order: tuple[int, ...],
         usually_observed: tuple[int, ...],
         sharing: tuple[Shared, ...] = (),
+        common: _Common | None = None,
     ) -> None:
         self.network = network
+        self.common = common or _Common(network, root, targets, sharing)
         self.sharing = sharing
         self.root = root
         self.targets = targets
@@ -987,7 +1112,7 @@ class _Builder:
             if v in self.position:
                 self.position[v] -= len(order)
         # A relay is carried as the root is: it comes right before it.
-        self.functions = _functions_of(network, root, targets)
+        self.functions = self.common.functions
         for v in {v for v, _ in self.functions}:
             self.position[v] = len(order) - 0.5
         self.position[root] = len(order)
@@ -1007,13 +1132,14 @@ class _Builder:
         # are such partitions themselves. Empty for a program that shares nothing.
         self.partition: dict[int, tuple[int, ...]] = {}
         self.axis_of: dict[tuple[int, ...], int] = {}
+        self.classes_of: dict[int, str] = {}
         self._joins: dict[tuple[int, int], int] = {}
+        self._spans: dict[tuple[tuple[int, ...], int], float] = {}
         self._meets: dict[frozenset[int], frozenset[int]] = {}
         self.axis_maps: list[AxisMap] = []
         self._map_between: dict[tuple[int, int], int] = {}
         self.map_tensors: set[int] = set()
         self.scopes = [factor.variables for factor in network.factors]
-        self.tables = [factor.table for factor in network.factors]
         self.collect: list[Contraction] = []
         self._carriers: dict[int, frozenset[int]] = {}
         self.cells = 0
@@ -1034,13 +1160,9 @@ class _Builder:
         self.partition[self.grain] = states
         self.axis_of[canonical(states)] = self.grain
         self.position[self.grain] = self.place_of(states)
-        adapted = share_tables(
-            self.sharing, k, self.tables, [len(scope) for scope in self.scopes]
-        )
-        self.tables, self.scale = adapted[:-1], adapted[-1]
-        for one in self.sharing:
+        for one, classes in zip(self.sharing, self.common.classes, strict=True):
             scope = list(self.scopes[one.factor])
-            scope[one.axis] = self.partition_axis(canonical(one.classes))
+            scope[one.axis] = self.partition_axis(classes)
             self.scopes[one.factor] = tuple(scope)
 
     def place_of(self, classes: tuple[int, ...]) -> float:
@@ -1054,6 +1176,7 @@ class _Builder:
             axis = len(self.extents)
             self.axis_of[classes] = axis
             self.partition[axis] = numbered(classes, self.partition[self.grain])
+            self.classes_of[axis] = sys.intern(str(classes))
             self.extents.append(max(classes) + 1)
             self.typical.append(float(max(classes) + 1))
             self.position[axis] = self.place_of(classes)
@@ -1141,7 +1264,8 @@ class _Builder:
         return len(self.axes) - 1
 
     def size(self, axes: Iterable[int]) -> float:
-        return math.prod(self.typical[a] for a in axes)
+        typical = self.typical
+        return math.prod([typical[a] for a in axes])
 
     def contract(self, left: int, right: int, keep: set[int]) -> int:
         if self.partition:
@@ -1168,12 +1292,12 @@ class _Builder:
             if factor.child is not None and factor.child in self.leaves:
                 members.setdefault(self.sort(self.scopes[number][:-1]), []).append(number)
                 continue
-            scope, table = self.scopes[number], self.tables[number]
+            scope, table = self.scopes[number], self.common.tables[number]
             tensor = self.tensor(scope)
             covered.update(scope)
             permutation = tuple(scope.index(a) for a in self.axes[tensor])
             self.inputs.append(FactorInput(tensor, number, permutation, self.cells))
-            self.density[tensor] = np.count_nonzero(table) / table.size
+            self.density[tensor] = self.common.density(number)
             self.cells += table.size
         if self.partition:
             tensor = self.tensor((self.root,))
@@ -1222,17 +1346,24 @@ class _Builder:
 
     def eliminate(self) -> int:
         active = [one.tensor for one in self.inputs] + [group.message for group in self.groups]
-        done: set[int] = set()
+        holders: dict[int, set[int]] = {}
+        for t in active:
+            for a in self.axes[t]:
+                holders.setdefault(a, set()).add(t)
+        left = set(active)
         for v in self.order:
-            if v in done:
+            bucket = sorted(holders.get(v, ()))
+            if not bucket:
                 continue
-            bucket = [t for t in active if v in self.axes[t]]
-            rest = [t for t in active if v not in self.axes[t]]
-            elsewhere = {a for t in rest for a in self.axes[t]} | {self.root}
-            gone = {a for t in bucket for a in self.axes[t]} - elsewhere
-            done |= gone
-            active = [*rest, self.reduce_bucket(bucket, elsewhere)]
-        return self.reduce_bucket(active, {self.root})
+            inside = {a for t in bucket for a in self.axes[t]}
+            left.difference_update(bucket)
+            for a in inside:
+                holders[a].difference_update(bucket)
+            made = self.reduce_bucket(bucket, {a for a in inside if holders[a]} | {self.root})
+            left.add(made)
+            for a in self.axes[made]:
+                holders.setdefault(a, set()).add(made)
+        return self.reduce_bucket(sorted(left), {self.root})
 
     def reduce_bucket(self, bucket: list[int], keep: set[int]) -> int:
         """Contract all tensors of a bucket into one, summing each axis as early as possible."""
@@ -1241,6 +1372,9 @@ class _Builder:
             by_axes.setdefault(self.axes[t], []).append(t)
         merged: list[int] = []
         for axes, tensors in by_axes.items():
+            if len(tensors) == 1:
+                merged.append(tensors[0])
+                continue
             # Tables that most questions leave alone are multiplied first: the product is kept.
             tensors.sort(key=lambda t: (self.varying[t], t))
             held = {a for t in bucket if t not in tensors for a in self.axes[t]}
@@ -1270,8 +1404,31 @@ class _Builder:
         """Contract a few tensors in the cheapest sequence, found by going through all."""
         if len(tensors) == 1:
             return tensors[0]
+        if len(tensors) == 2:
+            return self.contract(tensors[1], tensors[0], keep)
         axes = [frozenset(self.axes[t]) for t in tensors]
         full = (1 << len(tensors)) - 1
+
+        def build(subset: int, keep: frozenset[int]) -> int:
+            if subset & (subset - 1) == 0:
+                return tensors[subset.bit_length() - 1]
+            sides = (parts[subset], subset ^ parts[subset])
+            have = [
+                frozenset[int]().union(*[a for i, a in enumerate(axes) if side >> i & 1])
+                for side in sides
+            ]
+            left, right = build(sides[0], keep | have[1]), build(sides[1], keep | have[0])
+            return self.contract(left, right, set(keep))
+
+        every = frozenset[int]().union(*axes)
+        wanted = frozenset(keep)
+        key = (
+            tuple([(self.spell(a), self.varying[t]) for a, t in zip(axes, tensors, strict=True)]),
+            (every & wanted).difference(self.partition),
+        )
+        parts = self.common.sequences.get(key, [])
+        if parts:
+            return build(full, wanted)
         union = [frozenset[int]()] * (full + 1)
         varies = [False] * (full + 1)
         for subset in range(1, full + 1):
@@ -1314,20 +1471,22 @@ class _Builder:
                 part = (part - 1) & subset
             best[subset] = choice
 
-        def build(subset: int) -> int:
-            if subset & (subset - 1) == 0:
-                return tensors[subset.bit_length() - 1]
-            part = best[subset][1]
-            left, right = build(part), build(subset ^ part)
-            return self.contract(left, right, keep | set(union[full ^ subset]))
+        parts = self.common.sequences[key] = [part for _, part in best]
+        return build(full, wanted)
 
-        return build(full)
+    def spell(self, axes: Iterable[int]) -> frozenset[object]:
+        """Return axes in a form that other builders understand: partitions by their classes."""
+        return frozenset([self.classes_of.get(a, a) for a in axes])
 
     # -- distribute pass ----------------------------------------------------------------------
 
     def span(self, t: int, target: int) -> float:
         """Return the size of a collect-pass tensor that carries a target."""
-        return self.size(self.carrying(self.axes[t], target))
+        key = (self.axes[t], target)
+        found = self._spans.get(key)
+        if found is None:
+            found = self._spans[key] = self.size(self.carrying(self.axes[t], target))
+        return found
 
     def carrying(self, axes: Iterable[int], target: int) -> frozenset[int]:
         """Return the axes of a tensor that also tells the target."""
@@ -1761,9 +1920,25 @@ class _Builder:
 
     # -- everything ---------------------------------------------------------------------------
 
-    def build(self, with_kernels: bool = False) -> Program:
+    def start(self) -> None:
+        """Write the collect pass."""
         self.make_inputs()
-        total = self.eliminate()
+        self.total = self.eliminate()
+
+    def collect_size(self) -> float:
+        """Return the multiply-adds of the collect pass, usual evidence known."""
+        total = 0.0
+        for step in self.collect:
+            axes = set(self.axes[step.left])
+            if step.right != NONE and step.right not in self.map_tensors:
+                axes.update(self.axes[step.right])
+            total += self.size(axes)
+        return total
+
+    def build(self, with_kernels: bool = False) -> Program:
+        if not self.axes:
+            self.start()
+        total = self.total
         self.place_readings(total)
         kernels = self.choose_kernels(total) if with_kernels else []
         home = [NONE] * self.network.size
