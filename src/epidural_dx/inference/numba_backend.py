@@ -49,7 +49,7 @@ def roomy(cells: int) -> FloatArray:
     """
     if 8 * cells < LARGE_PAGE // 8:
         return np.zeros(cells)
-    memory = np.zeros(cells + 2 * LARGE_PAGE // 8)
+    memory = np.zeros(max(cells + LARGE_PAGE // 8, 2 * LARGE_PAGE // 8))
     first = -int(memory.__array_interface__["data"][0]) % LARGE_PAGE // 8
     return memory[first : first + cells]
 
@@ -238,7 +238,8 @@ class NumbaProgram:
             cells = code.size // 2
             memory = roomy(cells + tables.size + clean.size)
             memory[:cells].view(np.int32)[:] = code
-            memory[cells:] = np.concatenate([tables[0], clean])
+            memory[cells : cells + tables.size] = tables[0]
+            memory[cells + tables.size :] = clean
             ready = Prepared(
                 tables,
                 memory[:cells].view(np.int32),
