@@ -1,6 +1,8 @@
 """One case takes a shorter way than a batch: it must read, count and answer the same."""
 
 import math
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -87,3 +89,16 @@ def test_counted_steps_are_the_steps_that_run(model: edx.Model) -> None:
             assert together == len(program.fused(distribution))
     shared = model.plan.programs[-1]
     assert shared.sharing and shared.fused(shared.distributions[0])
+
+
+def test_kernels_older_than_what_they_were_compiled_from_are_forgotten(tmp_path: Path) -> None:
+    """After an update of any file behind it a kernel on disk is compiled anew, not run."""
+    numba_steps = pytest.importorskip("epidural_dx.inference.numba_steps")
+    old, new = tmp_path / "numba_jobs.run_jobs-1.py311.nbi", tmp_path / "numba_steps.part-2.nbi"
+    other = tmp_path / "somebody_else-3.nbi"
+    for path in (old, new, other):
+        path.write_bytes(b"")
+    for path in (old, other):
+        os.utime(path, (1_000_000_000, 1_000_000_000))
+    numba_steps.forget_outdated(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([new.name, other.name])

@@ -5,6 +5,7 @@ Compiled by numba once per machine and kept in its cache on disk; plans are data
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numba
@@ -468,3 +469,32 @@ def log_terms(values, first, count, scratch, scratch_bits):  # type: ignore[no-u
             series = 1.0 + z * (1 / 3 + z * (1 / 5 + z * (1 / 7 + z * (1 / 9 + z * (
                 1 / 11 + z * (1 / 13 + z * (1 / 15 + z * (1 / 17 + z * (1 / 19 + z / 21)))))))))
             values[here + i] *= exponent + 2.8853900817779268 * s * series
+
+
+def forget_outdated(kept: Path | None = None) -> None:
+    """Delete kernels on disk that are older than a file they were compiled from.
+
+    Numba compares a kernel with its own file only. After an update that changes another one (the
+    numbers of the instructions, a step that another file calls) it would run the old kernel.
+
+    Parameters
+    ----------
+    kept
+        Where numba keeps the kernels; found out by default.
+    """
+    folder = kept if kept is not None else part.stats.cache_path
+    if folder is None:
+        return
+    here = Path(__file__).parent
+    others = ("instructions.py", "plan.py", "bank.py")
+    sources = [*here.glob("numba_*.py"), *(here / name for name in others)]
+    newest = max(path.stat().st_mtime_ns for path in sources)
+    for index in Path(folder).glob("numba_*.nbi"):
+        try:
+            if index.stat().st_mtime_ns < newest:
+                index.unlink()
+        except OSError:  # another process was faster, or may not be written
+            continue
+
+
+forget_outdated()
