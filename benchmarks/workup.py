@@ -383,7 +383,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--out", type=Path, required=True, help="results, one line a patient")
     parser.add_argument("--patients", type=int, default=2000)
-    parser.add_argument("--two-step", type=int, default=100, help="patients of the two-step orders")
+    parser.add_argument("--two-step", type=int, default=2000, help="patients for two steps ahead")
     parser.add_argument("--seed", type=int, default=20_240_229)
     parser.add_argument("--orders", default=",".join(ORDERS))
     parser.add_argument("--chunk", type=int, default=100)

@@ -56,22 +56,23 @@ def error(values: Array) -> float:
     return float(1.96 * values.std(ddof=1) / np.sqrt(len(values)))
 
 
+def end_of(course: Course, *, stopped: bool) -> dict[str, Any]:
+    """How a work-up ended; ``stopped``: at the moment at which the stop rule fired."""
+    end = {
+        "tests": len(course.tests),
+        "usd": course.usd,
+        "hours": course.hours,
+        "serious": course.serious,
+        "correct": course.correct,
+        "probability": course.probability,
+        "utility": course.utility,
+    }
+    return course.stop_rule if stopped and course.stop_rule is not None else end
+
+
 def row(name: str, courses: Sequence[Course], *, stopped: bool = False) -> str:
-    """One line of the table; ``stopped``: at the moment at which the stop rule fired."""
-
-    def each(course: Course) -> dict[str, Any]:
-        end = {
-            "tests": len(course.tests),
-            "usd": course.usd,
-            "hours": course.hours,
-            "serious": course.serious,
-            "correct": course.correct,
-            "probability": course.probability,
-            "utility": course.utility,
-        }
-        return course.stop_rule if stopped and course.stop_rule is not None else end
-
-    ends = [each(c) for c in courses]
+    """One line of the table."""
+    ends = [end_of(c, stopped=stopped) for c in courses]
 
     def mean(key: str) -> Array:
         return np.array([float(e[key]) for e in ends])
@@ -108,30 +109,35 @@ def paired(found: dict[str, list[Course]]) -> list[str]:
         "|---|---|---|---|---|---|---|---|",
     ]
     pairs = [
-        ("two_step_information", "information"),
-        ("two_step_value", "value"),
-        ("value", "information"),
-        ("information_per_cost", "information"),
-        ("guideline", "information"),
-        ("guideline", "value"),
-        ("random", "information"),
+        ("two_step_information", "information", False),
+        ("two_step_value", "value", False),
+        ("two_step_value", "value", True),
+        ("value", "information", False),
+        ("value", "information_per_cost", False),
+        ("information_per_cost", "information", False),
+        ("guideline", "information", False),
+        ("guideline", "value", False),
+        ("random", "information", False),
     ]
-    for one, other in pairs:
+    for one, other, stopped in pairs:
         if one not in found or other not in found:
             continue
-        here = {c.patient: c for c in found[one]}
-        there = {c.patient: c for c in found[other]}
+        here = {c.patient: end_of(c, stopped=stopped) for c in found[one]}
+        there = {c.patient: end_of(c, stopped=stopped) for c in found[other]}
         both = sorted(here.keys() & there.keys())
 
-        def difference(get: Any, digits: int) -> str:
-            values = np.array([get(here[p]) - get(there[p]) for p in both], dtype=float)  # noqa: B023
+        def difference(key: str, digits: int, times: float = 1.0) -> str:
+            values = times * np.array(
+                [float(here[p][key]) - float(there[p][key]) for p in both]  # noqa: B023
+            )
             return f"{values.mean():+,.{digits}f} ± {error(values):,.{digits}f}"
 
+        name = f"{ORDERS[one]} minus {ORDERS[other]}"
         lines.append(
-            f"| {ORDERS[one]} minus {ORDERS[other]} | {len(both):,} | "
-            f"{difference(lambda c: len(c.tests), 2)} | {difference(lambda c: c.usd, 0)} | "
-            f"{difference(lambda c: c.hours, 1)} | {difference(lambda c: float(c.correct), 3)} | "
-            f"{difference(lambda c: 1000 * c.serious, 2)} | {difference(lambda c: c.utility, 4)} |"
+            f"| {name}{', both with the stop rule' if stopped else ''} | {len(both):,} | "
+            f"{difference('tests', 2)} | {difference('usd', 0)} | {difference('hours', 1)} | "
+            f"{difference('correct', 3)} | {difference('serious', 2, 1000)} | "
+            f"{difference('utility', 4)} |"
         )
     return lines
 
