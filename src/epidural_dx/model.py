@@ -554,6 +554,7 @@ class Model:
         *,
         decision: str = "action",
         exclude: Iterable[str] = (),
+        max_hours: float | None = None,
         hours_since_onset: float | None = None,
     ) -> Stopping:
         """Return the chance that today's decision stays after some tests, and whether to stop.
@@ -567,6 +568,8 @@ class Model:
             Whether the best actions or the leading cause must stay.
         exclude : iterable of str
             Tests to leave out.
+        max_hours : float, optional
+            Leave out tests whose result comes later.
         hours_since_onset : float, optional
             Time already lost.
 
@@ -578,7 +581,7 @@ class Model:
         Raises
         ------
         EvidenceError
-            Bad evidence, an unknown decision or test.
+            Bad evidence, an unknown decision or test, a negative time.
         """
         from epidural_dx.decision.stopping import same_decision_probability
 
@@ -588,6 +591,7 @@ class Model:
             tests,
             decision=decision,
             exclude=exclude,
+            max_hours=max_hours,
             hours_since_onset=hours_since_onset,
         )
 

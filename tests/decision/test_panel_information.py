@@ -400,6 +400,10 @@ def test_images_at_hand_are_looked_at_again_for_minutes(model: edx.Model) -> Non
     assert after["mri_plain"].cost_usd < 10 and after["mri_plain"].harm == 0
     assert after["mri_plain"].turnaround_hours < 0.2
     assert "look again for" in after["mri_plain"].reason
+    # images with contrast hold those without, and one line about both is enough
+    contrast = {r.test: r for r in rank_tests(model, {"age_years": 8, "enhancement": "rim"})}
+    assert "mri_plain" not in contrast and contrast["mri_contrast"].images_at_hand
+    assert contrast["mri_contrast"].cost_usd < 10
     # a finding that other tests show too does not say that this one was done
     shared = {r.test: r for r in rank_tests(model, {"age_years": 8, "bone_destruction": "absent"})}
     for test in ("mri_contrast", "ct_spine", "cbc"):

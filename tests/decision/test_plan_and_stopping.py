@@ -87,6 +87,27 @@ def test_plan_reads_as_text_and_json(plan: Plan) -> None:
     assert json.loads(json.dumps(plan.as_dict()))["plan"]["order"] == list(plan.first.tests)
 
 
+def test_stop_rule_keeps_to_the_time_that_is_left(model: edx.Model) -> None:
+    """A test whose result would come too late is no reason to go on."""
+    known = {"age_years": 60, "sex": "male", "back_pain": "present", "known_cancer": "present"}
+    free = same_decision_probability(model, known)
+    soon = same_decision_probability(model, known, max_hours=0.5)
+    assert set(soon.tests) < set(free.tests) and "mri_contrast" not in soon.tests
+    assert soon.best_test in soon.tests
+    with pytest.raises(EvidenceError, match="max_hours"):
+        same_decision_probability(model, known, max_hours=-1)
+
+
+def test_no_plan_gains_more_than_knowing_everything(model: edx.Model) -> None:
+    """Few samples must not promise what perfect information could not give."""
+    known = {"age_years": 67, "known_myeloma": "present", "marrow_biopsy": "plasma_cells"}
+    most = same_decision_probability(model, known).perfect_information
+    plan = plan_tests(model, known)
+    gains = [two for _, _, two in plan.considered]
+    assert all(gain <= most + 1e-12 for gain in gains)
+    assert plan.first is None or plan.first.gain <= most + 1e-12
+
+
 def test_plan_looks_again_at_images_at_hand(model: edx.Model) -> None:
     """An order for a scan that has been done says so, in words and in the document."""
     others = [t for t in model.tests if t != "mri_plain"]

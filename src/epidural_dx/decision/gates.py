@@ -183,11 +183,14 @@ class Gatekeeper:
     def at_hand(self, test: str) -> bool:
         """Whether a test has been done and what is left of it can be looked at again.
 
-        It has been done if something is known that only it shows, or tests that contain it.
+        It has been done if something is known that only it shows, or tests that contain it; and
+        with every test that contains it.
         """
         if not entry_of(self._catalog, test).kept:
             return False
         findings = set(self._panels[test])
+        if any(self.at_hand(t) for t, panel in self._panels.items() if findings < set(panel)):
+            return True
         elsewhere = {
             f for other in self._panels.values() if not findings <= set(other) for f in other
         }

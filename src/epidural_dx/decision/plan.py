@@ -43,6 +43,8 @@ FIRST_TESTS = 4
 SECOND_TESTS = 5
 #: Branches of the tree, and named results of a second test.
 BRANCHES = 4
+#: First tests around which a whole order is made; the best order is the plan.
+ORDERS_TRIED = 2
 #: A plan for information stops when one cause with what the marrow holds is this likely.
 CERTAIN = 0.9
 #: ... or when no test tells this much any more.
@@ -462,16 +464,18 @@ class _Planner:
                     best, pick = gain, table.argmax(axis=0) - 1
                     more = table.max(axis=0) - table[0]
         prior = (results.weights @ results.posterior)[None, :]
-        return best - float(self.problem.best(prior)[0]) - cost, pick, more
+        # on few samples the best of many may seem to gain more than anything could
+        gained = min(best - float(self.problem.best(prior)[0]), self.problem.perfect_information)
+        return gained - cost, pick, more
 
     def two_steps(self, test: str) -> float:
         """Gain of a first test with the best second one after each result."""
-        if test in self.operations:
-            return self.alone[test]
-        results = self._results((test,), FIRST_RESULTS)
-        hours = self.hours[test]
-        seconds = self._seconds(results, hours, (test,))
-        return self._gain(results, hours, seconds, self._cost(test))[0]
+        return self._expected_gain((test,))
+
+    def _expected_gain(self, tests: tuple[str, ...]) -> float:
+        if tests[0] in self.operations:
+            return self.alone[tests[0]]
+        return self._expected(tests, FIRST_RESULTS)[0]
 
     # ------------------------------------------------------------- the plan
 
@@ -491,12 +495,18 @@ class _Planner:
         floor = NEGLIGIBLE_BITS if self.by == "information" else least
         if best is None or best[2] <= floor:
             return Plan(self.by, act_now, None, tuple(tried))
-        return Plan(self.by, act_now, self._first_step(best[0]), tuple(tried))
+        # What fits beside a test into its wait may matter more than the test: whole orders compete.
+        likely = sorted(tried, key=lambda row: -max(row[1], row[2]))[:ORDERS_TRIED]
+        orders = [self._order_around(test) for test, _, _ in likely]
+        order = max(orders, key=self._expected_gain)
+        return Plan(self.by, act_now, self._first_step(order), tuple(tried))
 
     def _companions(self, test: str) -> list[str]:
-        """Return tests that fit into the waiting time and are worth their own harm and price."""
+        """Return tests that fit into the waiting time and add more than their harm and price."""
         seen = set(self.workup.positions[test])
         found: list[str] = []
+        least = self.workup.catalog.weights.least_gain
+        known = self._known_gain((test,))
         for other in sorted(self.alone, key=lambda t: -self.alone[t]):
             panel = set(self.workup.positions[other])
             if (
@@ -508,11 +518,21 @@ class _Planner:
                 or seen <= panel
             ):
                 continue
-            worth = self.problem.sample_information(self.workup.positions[other])
-            if worth > self._cost(other, (test, *found)):
+            cost = self._cost(other, (test, *found)) + least
+            # Cheap to see: what a test is worth alone. Few add more than that to others.
+            if self.problem.sample_information(self.workup.positions[other]) <= cost:
+                continue
+            together = self._known_gain((test, *found, other))
+            if together - known > cost:
                 found.append(other)
                 seen |= panel
+                known = together
         return found
+
+    def _known_gain(self, tests: Sequence[str]) -> float:
+        """Return the expected utility of the best actions once the tests are known."""
+        results = self._results(tests, FIRST_RESULTS)
+        return float(results.weights @ self.problem.best(results.posterior))
 
     def _beside(self, other: str, test: str) -> bool:
         """Whether a test may be ordered at once, if need be on the sample that another takes."""
@@ -523,16 +543,26 @@ class _Planner:
             admission.allowed is False and self._orderable(other, (test,))
         )
 
-    def _first_step(self, test: str) -> PlanStep:
-        tests = (test,) if test in self.operations else (test, *self._companions(test))
+    def _order_around(self, test: str) -> tuple[str, ...]:
+        return (test,) if test in self.operations else (test, *self._companions(test))
+
+    def _expected(
+        self, tests: tuple[str, ...], count: int
+    ) -> tuple[float, _Results, list[_Second], IntArray, FloatArray]:
+        """Return the gain of an order, what it may show, and what follows each result."""
+        results = self._results(tests, count)
         hours = max(self.hours[t] for t in tests)
-        price = sum(self._price(t, tests) for t in tests)
-        if test in self.operations:
-            return PlanStep(tests, hours, price, self.alone[test])
-        results = self._results(tests, TREE_RESULTS)
         seconds = self._seconds(results, hours, tests)
         cost = sum(self._cost(t, tests) for t in tests)
         gain, pick, more = self._gain(results, hours, seconds, cost)
+        return gain, results, seconds, pick, more
+
+    def _first_step(self, tests: tuple[str, ...]) -> PlanStep:
+        hours = max(self.hours[t] for t in tests)
+        price = sum(self._price(t, tests) for t in tests)
+        if tests[0] in self.operations:
+            return PlanStep(tests, hours, price, self.alone[tests[0]])
+        gain, results, seconds, pick, more = self._expected(tests, TREE_RESULTS)
         branches = self._branches(results, hours, seconds, pick, more)
         return PlanStep(tests, hours, price, gain, branches, self._at_hand(tests))
 

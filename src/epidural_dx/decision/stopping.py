@@ -21,7 +21,7 @@ import numpy as np
 from epidural_dx.decision.gates import UNTIL_CORRECTED
 from epidural_dx.decision.panels import SHIFTS
 from epidural_dx.decision.value import EQUAL
-from epidural_dx.decision.workup import Workup
+from epidural_dx.decision.workup import Workup, require_hours
 from epidural_dx.errors import EvidenceError
 
 if TYPE_CHECKING:
@@ -123,6 +123,7 @@ def same_decision_probability(
     *,
     decision: str = "action",
     exclude: Iterable[str] = (),
+    max_hours: float | None = None,
     hours_since_onset: float | None = None,
 ) -> Stopping:
     """Return the chance that the decision stays after some tests, and whether to stop.
@@ -138,6 +139,8 @@ def same_decision_probability(
         Whether the best actions or the leading cause must stay.
     exclude : iterable of str
         Tests to leave out.
+    max_hours : float, optional
+        Leave out tests whose result comes later.
     hours_since_onset : float, optional
 
     Returns
@@ -147,10 +150,13 @@ def same_decision_probability(
     Raises
     ------
     EvidenceError
-        Bad evidence, an unknown decision or test, a test with nothing left to reveal.
+        Bad evidence, an unknown decision or test, a test with nothing left to reveal, a negative
+        time.
     """
     if decision not in DECISIONS:
         raise EvidenceError(f"unknown decision {decision!r}", allowed=DECISIONS)
+    require_hours("max_hours", max_hours)
+    latest = math.inf if max_hours is None else max_hours
     named = None if tests is None else ((tests,) if isinstance(tests, str) else tuple(tests))
     workup = Workup(
         model,
@@ -171,7 +177,9 @@ def same_decision_probability(
     operations = {a.as_test for a in problem.utilities.actions if a.as_test}
     admissions = {t: workup.gates.judge(t) for t in workup.panels}
     orderable = tuple(
-        t for t, a in admissions.items() if a.allowed is True or a.allowed == UNTIL_CORRECTED
+        t
+        for t, a in admissions.items()
+        if (a.allowed is True or a.allowed == UNTIL_CORRECTED) and workup.hours(t, a) <= latest
     )
     chosen = named if named is not None else tuple(t for t in orderable if t not in operations)
     best_test, best_value = None, None

@@ -467,6 +467,7 @@ class DecisionProblem:
             return self._operation(outcomes, operations[0], admission.correction_hours, hours)
         prior = (outcomes.weights @ outcomes.target)[None, :]
         gained = self.after(outcomes.weights, outcomes.target, hours) - float(self.best(prior)[0])
+        gained = min(gained, self.perfect_information)  # a sample may hold too many rare results
         price = entry.price_usd / self.catalog.weights.usd_per_utility
         return gained - admission.loss - price
 

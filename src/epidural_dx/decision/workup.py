@@ -201,6 +201,8 @@ class Workup:
         self.gates = Gatekeeper(
             self.catalog, model.variables, model.tests, self.tables, self.evidence.likelihoods
         )
+        for test in self._shown_by_another():
+            del self.panels[test]
         self.positions = {t: tuple(model.position(f) for f in fs) for t, fs in self.panels.items()}
         panels = [*self.positions.values(), *(self.union(tests) for tests in together)]
         if not self.tables.open_variables(goal):
@@ -256,6 +258,15 @@ class Workup:
         if target != goal:
             prior, joints = prior @ adds_up, {v: adds_up.T @ j for v, j in joints.items()}
         return prior, joints
+
+    def _shown_by_another(self) -> list[str]:
+        """Return tests at hand whose open findings a larger one at hand leaves open as well."""
+        at_hand = [t for t in self.panels if self.gates.at_hand(t)]
+        whole = {t: set(self.tests[t]) for t in at_hand}
+        left = {t: set(self.panels[t]) for t in at_hand}
+        return [
+            t for t in at_hand if any(whole[t] < whole[o] and left[t] <= left[o] for o in at_hand)
+        ]
 
     def union(self, tests: Iterable[str]) -> tuple[int, ...]:
         """Return the open findings of several tests, each once."""

@@ -236,7 +236,11 @@ def look_ahead(
         hours_since_onset=hours_since_onset,
     )
     stopping = same_decision_probability(
-        model, evidence, exclude=excluded, hours_since_onset=hours_since_onset
+        model,
+        evidence,
+        exclude=excluded,
+        max_hours=max_hours,
+        hours_since_onset=hours_since_onset,
     )
     return LookAhead(found, stopping, sequence)
 
