@@ -14,6 +14,7 @@ from epidural_dx.decision.plan import Branch, Plan, PlanStep, plan_tests
 from epidural_dx.decision.stopping import same_decision_probability
 from epidural_dx.decision.value import Choice
 from epidural_dx.decision.workup import Workup
+from epidural_dx.errors import EvidenceError
 
 BOY: dict[str, Any] = {
     "age_years": 14,

@@ -361,6 +361,10 @@ def amount(value: object) -> str:
     return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
 
 
+#: At most this many notes on how findings were read; --json has all.
+READ_WITH_CARE = 8
+
+
 def print_warnings(console: Console, answer: Answer) -> None:
     """Print warnings, what was read with a grain of salt, and the research notice last."""
     notice = ""
@@ -369,6 +373,14 @@ def print_warnings(console: Console, answer: Answer) -> None:
             notice = warning.message
             continue
         console.print(indented(text(f"! {warning.message}", "yellow")))
+    # other names and plain conversions of units are told in JSON only
+    choices = [
+        note
+        for note in answer.evidence.notes
+        if " = " not in note and (" read as " not in note or " was read as " in note)
+    ]
+    for note in choices[:READ_WITH_CARE]:
+        console.print(indented(text(f"· {note}", "dim")))
     if notice:
         console.print(indented(text(notice, "dim")))
 

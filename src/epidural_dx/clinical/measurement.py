@@ -277,7 +277,7 @@ class Measurement:
             notes = (*notes, f"{self.spelled}: {text}")
             if conversion.note:
                 notes = (*notes, f"{self.spelled}: {conversion.note}")
-        if amount.unit is None and unit == self.variable.unit:
+        if amount.unit is None and alias is None and self.variable.group == "laboratory":
             notes = (*notes, *self._otherwise(amount, conversion, states))
         return Measured(states, text, notes, interval, conversion.unit)
 
