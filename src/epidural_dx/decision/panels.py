@@ -84,6 +84,10 @@ class Outcomes:
         States of every finding in every sample; empty when exact.
     log_sums : ndarray, shape (outcomes,), optional
         Sum of p log2 p over each row, if it is known.
+    control : tuple of int
+        The most telling findings of a sampled panel, whose joint outcomes can be enumerated.
+    control_outcome : ndarray, shape (outcomes,), optional
+        Number of the joint outcome of ``control`` in every sample.
     """
 
     weights: FloatArray
@@ -95,6 +99,8 @@ class Outcomes:
     sizes: tuple[int, ...]
     sampled: tuple[IntArray, ...] = ()
     log_sums: FloatArray | None = None
+    control: tuple[int, ...] = ()
+    control_outcome: IntArray | None = None
 
     @cached_property
     def rows(self) -> FloatArray:
@@ -421,9 +427,14 @@ class PanelCalculator:
         states = tuple(draws[v] for v in panel)
         posterior = self._posteriors(panel, states)
         count = SHIFTS * self.points
+        known = self._control(panel, min(CONTROL_OUTCOMES, self.exact_outcomes))
+        outcome = None
+        if known:
+            shape = tuple(self.sizes[v] for v in known)
+            outcome = np.ravel_multi_index(tuple(draws[v] for v in known), shape)
         base, means = 0.0, np.zeros(SHIFTS)
         if self._informative:
-            base, means = self._sampled_information(panel, posterior)
+            base, means = self._sampled_information(known, outcome, posterior)
         return Outcomes(
             weights=np.full(count, 1.0 / count),
             told=posterior.whole,
@@ -433,20 +444,18 @@ class PanelCalculator:
             method="quasi_monte_carlo",
             sizes=tuple(self.sizes[v] for v in panel),
             sampled=states,
+            control=known,
+            control_outcome=outcome,
         )
 
     def _sampled_information(
-        self, panel: tuple[int, ...], posterior: Posteriors
+        self, known: tuple[int, ...], outcome: IntArray | None, posterior: Posteriors
     ) -> tuple[float, FloatArray]:
         """Return the exact part of the information, and what each net says about the rest."""
-        draws = self._draws()
-        known = self._control(panel, min(CONTROL_OUTCOMES, self.exact_outcomes))
         base, before = 0.0, np.asarray(-self._prior_log_sum)
-        if known:
+        if outcome is not None:
             exact = self._exact(known)
             base = exact.information
-            shape = tuple(self.sizes[v] for v in known)
-            outcome = np.ravel_multi_index(tuple(draws[v] for v in known), shape)
             before = exact.entropy[outcome]
         rest = before + np.concatenate([log_sums(piece.T) for piece in posterior.pieces()])
         means: FloatArray = rest.reshape(SHIFTS, -1).mean(axis=1)

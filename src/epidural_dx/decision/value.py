@@ -16,7 +16,7 @@ test off and acts only when the result is there, except that an action which can
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -381,15 +381,37 @@ class DecisionProblem:
         return max(float(known[0]) - self.act_now, 0.0)
 
     def sample_information(self, panel: tuple[int, ...]) -> float:
-        """Return the expected value of a panel's result, at once, without harm or price (EVSI).
+        """Return the expected value of a panel's result, at once, without harm or price (EVSI)."""
 
-        In a sampled panel the prior is that of the samples, which keeps the value from falling
-        below 0.
+        def at_once(weights: FloatArray, posterior: FloatArray) -> float:
+            return float(weights @ self.best(posterior))
+
+        return max(self._gained(self.outcomes(panel), at_once), 0.0)
+
+    def _gained(
+        self, outcomes: Outcomes, expected: Callable[[FloatArray, FloatArray], float]
+    ) -> float:
+        """Return an expected utility after a panel, minus that of acting now.
+
+        Of a sampled panel only what it adds to its most telling findings is an average over
+        samples; those are enumerated (a control variate). More findings never gain less, and
+        nothing gains more than knowing everything.
+
+        Parameters
+        ----------
+        outcomes : Outcomes
+        expected : callable
+            Utility for weights and posteriors of outcomes.
         """
-        outcomes = self.outcomes(panel)
-        prior = (outcomes.weights @ outcomes.target)[None, :]
-        gain = outcomes.weights @ self.best(outcomes.target) - float(self.best(prior)[0])
-        return max(float(gain), 0.0)
+        after = expected(outcomes.weights, outcomes.target)
+        if outcomes.control_outcome is not None:
+            known = self.outcomes(outcomes.control)
+            more = after - expected(outcomes.weights, known.target[outcomes.control_outcome])
+            gained = expected(known.weights, known.target) + max(more, 0.0) - self.act_now
+        else:
+            prior = (outcomes.weights @ outcomes.target)[None, :]
+            gained = after - float(self.best(prior)[0])
+        return min(gained, self.perfect_information)
 
     def after(self, weights: FloatArray, posterior: FloatArray, hours: float) -> float:
         """Return the expected utility when a result comes late and the best is done then.
@@ -465,9 +487,7 @@ class DecisionProblem:
         operations = [i for i, a in enumerate(self.utilities.actions) if a.as_test == entry.name]
         if operations:
             return self._operation(outcomes, operations[0], admission.correction_hours, hours)
-        prior = (outcomes.weights @ outcomes.target)[None, :]
-        gained = self.after(outcomes.weights, outcomes.target, hours) - float(self.best(prior)[0])
-        gained = min(gained, self.perfect_information)  # a sample may hold too many rare results
+        gained = self._gained(outcomes, lambda w, posterior: self.after(w, posterior, hours))
         price = entry.price_usd / self.catalog.weights.usd_per_utility
         return gained - admission.loss - price
 
