@@ -99,6 +99,18 @@ def test_stop_rule_keeps_to_the_time_that_is_left(model: edx.Model) -> None:
         same_decision_probability(model, known, max_hours=-1)
 
 
+def test_only_ratios_of_likelihoods_count(model: edx.Model) -> None:
+    """Weights of any size rank and stop as the same ratios between 0 and 1 do."""
+
+    def known(size: float) -> dict[str, Any]:
+        weights = {"absent": 0.3 * size, "present": 0.7 * size}
+        return {n: {"likelihood": weights} for n in ("antibiotic_use", "recent_steroids")}
+
+    small, large = (same_decision_probability(model, known(s)) for s in (1.0, 1e160))
+    assert large.best_value == pytest.approx(small.best_value, abs=1e-9)
+    assert large.expected_regret == pytest.approx(small.expected_regret, abs=1e-9)
+
+
 def test_no_plan_gains_more_than_knowing_everything(model: edx.Model) -> None:
     """Few samples must not promise what perfect information could not give."""
     known = {"age_years": 67, "known_myeloma": "present", "marrow_biopsy": "plasma_cells"}

@@ -154,7 +154,8 @@ class EvidenceTables:
             if len(positive) == 1:
                 self.fixed[v] = int(positive[0])
             elif weights.min() != weights.max():
-                soft.append(Table((v,), np.asarray(weights, dtype=float)))
+                # only ratios count, and products of large weights would overflow
+                soft.append(Table((v,), np.asarray(weights, dtype=float) / np.max(weights)))
         self._soft = tuple(soft)
         self._parents: Mapping[int, tuple[int, ...]] = prepared.parents
         self._table_of: dict[int, Table] = {}
