@@ -7,6 +7,7 @@ import os
 import pickle
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,9 @@ from epidural_dx.errors import ModelError
 
 #: Written into every stored model; a change of the stored classes needs a new number.
 FORMAT = 3
+
+#: What of the networks folder is read, as patterns of names below it.
+NETWORK_FILES = ("*.yaml",)
 
 #: What of the priors folder is read, as patterns of names below it.
 PRIOR_FILES = (
@@ -86,16 +90,17 @@ def unread_files(networks: Path, priors: Path) -> list[Path]:
     list of Path
         Of the ``.yaml``, ``.yml`` and ``.csv`` files there.
     """
-    unread = []
-    for folder, read in ((networks, ("*.yaml",)), (priors, PRIOR_FILES)):
-        for path in sorted(folder.rglob("*")):
-            if path.suffix.lower() not in (".yaml", ".yml", ".csv") or not path.is_file():
-                continue
-            name = path.relative_to(folder)
-            # match() of a relative pattern looks at the end of the path only
-            if not any(name.match(p) and len(name.parts) == len(Path(p).parts) for p in read):
-                unread.append(path)
-    return unread
+    read = _read_files(networks, NETWORK_FILES) | _read_files(priors, PRIOR_FILES)
+    return [
+        path
+        for folder in (networks, priors)
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in (".yaml", ".yml", ".csv") and path.is_file() and path not in read
+    ]
+
+
+def _read_files(folder: Path, patterns: Iterable[str]) -> set[Path]:
+    return {path for pattern in patterns for path in folder.glob(pattern)}
 
 
 def digest(networks: Path, priors: Path, *extra: str) -> str:
@@ -121,12 +126,12 @@ def digest(networks: Path, priors: Path, *extra: str) -> str:
     for text in extra:
         sha.update(b"\0" + text.encode())
     for folder, needed, read in (
-        (networks, "*.yaml", ("*.yaml",)),
+        (networks, "*.yaml", NETWORK_FILES),
         (priors, "sources.csv", PRIOR_FILES),
     ):
         if next(folder.glob(needed), None) is None:
             raise ModelError(f"the folder has no {needed}", file=str(folder))
-        for path in sorted({path for pattern in read for path in folder.glob(pattern)}):
+        for path in sorted(_read_files(folder, read)):
             sha.update(b"\0" + path.relative_to(folder).as_posix().encode() + b"\0")
             sha.update(path.read_bytes())
     return sha.hexdigest()

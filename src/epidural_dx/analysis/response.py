@@ -171,17 +171,11 @@ class TableMap:
         selection, weights, _ = fit_rates(p, self.tables)
         self._fitted_weights = weights
         nodes = self.structure.nodes
-        closure: set[str] = set()
-        wanted = [v for v in selection]
+        wanted = list(selection)
         for m in self.structure.mechanisms.values():
             wanted += [m.rate[k] for k in ("given", "of") if m.rate.get(k) in nodes]
-        while wanted:
-            v = wanted.pop()
-            if v not in closure and v != "etiology":
-                closure.add(v)
-                wanted += nodes[v].parents
-        self.population = closure
-        self.fitting = set(p.seen) | {k for k, n in self.touched.items() if n & closure}
+        self.population = set(self.structure.conditions_behind(wanted))
+        self.fitting = set(p.seen) | {k for k, n in self.touched.items() if n & self.population}
 
     def column_value(self, key: ColumnKey) -> Array:
         """Return the present value of a parameter, shape (states,)."""

@@ -367,15 +367,13 @@ class Measurement:
             if not _CONFUSED[0] <= ratio < _CONFUSED[1]:
                 continue
             interval = _converted(amount.interval, other)
-            ends = [end for end in (interval.low, interval.high) if math.isfinite(end)]
             found = frozenset().union(*cuts.states(interval))
-            if all(cuts.plausible.low < e <= cuts.plausible.high for e in ends):
-                if not found & set(states):
-                    return (
-                        f"{self.spelled}: no unit given, {amount.text} was read in "
-                        f"{pretty(taken.unit)}; in {other.text} it would mean "
-                        f"{' or '.join(s for s in self.variable.states if s in found)}",
-                    )
+            if _is_plausible(interval, cuts) and not found & set(states):
+                return (
+                    f"{self.spelled}: no unit given, {amount.text} was read in "
+                    f"{pretty(taken.unit)}; in {other.text} it would mean "
+                    f"{' or '.join(s for s in self.variable.states if s in found)}",
+                )
         return ()
 
     def _ratio(self, amount: Amount, upper: float) -> Measured:
@@ -494,12 +492,15 @@ class Measurement:
             if (conversion.unit, conversion.factor) == (tried.unit, tried.factor) or cuts is None:
                 continue
             interval = _converted(amount.interval, conversion)
-            ends = [end for end in (interval.low, interval.high) if math.isfinite(end)]
-            if conversion.text and all(
-                cuts.plausible.low < end <= cuts.plausible.high for end in ends
-            ):
+            if conversion.text and _is_plausible(interval, cuts):
                 return (f"{amount.text} {conversion.text}",)
         return ()
+
+
+def _is_plausible(interval: Interval, cuts: Cuts) -> bool:
+    """Say whether the finite ends of an interval are plausible."""
+    ends = [end for end in (interval.low, interval.high) if math.isfinite(end)]
+    return all(cuts.plausible.low < end <= cuts.plausible.high for end in ends)
 
 
 def _plainly(amount: Amount) -> str:

@@ -155,7 +155,7 @@ class EvidenceTables:
                 self.fixed[v] = int(positive[0])
             elif weights.min() != weights.max():
                 # only ratios count, and products of large weights would overflow
-                soft.append(Table((v,), np.asarray(weights, dtype=float) / np.max(weights)))
+                soft.append(_scaled(Table((v,), np.asarray(weights, dtype=float))))
         self._soft = tuple(soft)
         self._parents: Mapping[int, tuple[int, ...]] = prepared.parents
         self._table_of: dict[int, Table] = {}

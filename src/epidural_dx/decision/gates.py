@@ -93,6 +93,7 @@ class Gatekeeper:
             self._check(gate)
         self._conditions = {self._position[g.variable] for g in gates if g.variable}
         self._everything = tables
+        self._at_hand: dict[str, bool] = {}
 
     @cached_property
     def _tables(self) -> EvidenceTables:
@@ -186,6 +187,11 @@ class Gatekeeper:
         It has been done if something is known that only it shows, or tests that contain it; and
         with every test that contains it.
         """
+        if test not in self._at_hand:
+            self._at_hand[test] = self._look_at_hand(test)
+        return self._at_hand[test]
+
+    def _look_at_hand(self, test: str) -> bool:
         if not entry_of(self._catalog, test).kept:
             return False
         findings = set(self._panels[test])

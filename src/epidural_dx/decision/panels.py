@@ -349,8 +349,11 @@ class PanelCalculator:
             weights /= total
             sums = sums / total - weights * np.log2(total)
 
+            # without the calculator, which holds the outcomes: no cycle keeps them in memory
+            k = len(self.prior)
+
             def told() -> FloatArray:
-                return product.whole().reshape(len(self.prior), -1).T / total
+                return product.whole().reshape(k, -1).T / total
 
         if sums is not None:
             bits = float(sums.sum() - log_sums(weights[:, None])[0] - self._prior_log_sum)

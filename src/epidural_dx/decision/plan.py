@@ -498,7 +498,8 @@ class _Planner:
         # What fits beside a test into its wait may matter more than the test: whole orders compete.
         likely = sorted(tried, key=lambda row: -max(row[1], row[2]))[:ORDERS_TRIED]
         orders = [self._order_around(test) for test, _, _ in likely]
-        order = max(orders, key=self._expected_gain)
+        gains = {(test,): gain for test, _, gain in tried}
+        order = max(orders, key=lambda o: gains[o] if o in gains else self._expected_gain(o))
         return Plan(self.by, act_now, self._first_step(order), tuple(tried))
 
     def _companions(self, test: str) -> list[str]:

@@ -20,11 +20,8 @@ from epidural_dx.inference.instructions import (
     MARGINALS,
     OUT,
     OUTER,
-    OWNER,
     RELAY,
     RIGHT,
-    ROLE,
-    SKIP,
     SUM,
     SUM_SCALED,
     SUMMED,
@@ -32,8 +29,24 @@ from epidural_dx.inference.instructions import (
     WIDTH,
     WORK,
 )
-from epidural_dx.inference.numba_steps import borrowed, jit, log_terms, part, rows_of, run_step
-from epidural_dx.inference.plan import ADJOINT, READ
+from epidural_dx.inference.numba_steps import (
+    borrowed,
+    hide,
+    jit,
+    log_terms,
+    part,
+    passed_over,
+    rows_of,
+    run_step,
+)
+
+
+@jit
+def held(space, table, clean, work):  # type: ignore[no-untyped-def]
+    """Return the array that holds a tensor."""
+    if space == CLEAN:
+        return clean
+    return work if space == WORK else table
 
 
 @jit
@@ -279,25 +292,12 @@ def run_jobs(  # type: ignore[no-untyped-def]
                 where[made] = CLEAN
                 continue
             changed[made] = 1
-            a = table
-            if where[left] == CLEAN:
-                a = clean
-            elif where[left] == WORK:
-                a = work
-            b = table
-            if right >= 0:
-                if where[right] == CLEAN:
-                    b = clean
-                elif where[right] == WORK:
-                    b = work
+            a = held(where[left], table, clean, work)
+            b = held(where[right], table, clean, work) if right >= 0 else table
             run_step(step, loops, extents, base, a, b, work, stores, scratch, relays,
                      np.int64(step[RELAY]), np.int64(step[WIDTH]))
         # Evidence and posterior of the root.
-        source = table
-        if where[total] == CLEAN:
-            source = clean
-        elif where[total] == WORK:
-            source = work
+        source = held(where[total], table, clean, work)
         z = 0.0
         for e in range(extents[root]):
             z += source[base[total] + e]
@@ -351,29 +351,13 @@ def run_jobs(  # type: ignore[no-untyped-def]
         # Distribute pass.
         for i in range(rows * k_target):
             work[answer + i] = 0.0
-        # Kernels answer for subtrees without evidence: 1 at the top of such a subtree, 2 below.
         for i in range(hidden.size):
             hidden[i] = 0
         if use_clean:
-            for r in range(kernels.shape[0]):
-                top_place = kernels[r, 1]
-                if usable[r] == 1 and hidden[top_place] == 0 and changed[kernels[r, 0]] == 0:
-                    for i in range(top_place + 1, kernels[r, 2]):
-                        hidden[i] = 2
-                    hidden[top_place] = 1
+            hide(kernels, usable, changed, hidden)
         for number in range(collect_steps, collect_steps + header[9]):
             step = steps[number]
-            state_here = hidden[step[OWNER]]
-            role = step[ROLE]
-            if role == ADJOINT:
-                if state_here == 2:
-                    continue
-            elif role == READ:
-                if state_here != 0:
-                    continue
-            elif state_here != 1:
-                continue
-            if step[SKIP] == 1 or (step[SKIP] == 2 and deterministic):
+            if passed_over(step, hidden, deterministic):
                 continue
             targets, map_shift, map_width = mapped, root_shift, k_target
             if step[KIND] >= MAP:
@@ -387,17 +371,8 @@ def run_jobs(  # type: ignore[no-untyped-def]
                 elif not deterministic:
                     step = steps[step[FALLBACK]]
             left, right = step[LEFT], step[RIGHT]
-            a = table
-            if where[left] == CLEAN:
-                a = clean
-            elif where[left] == WORK:
-                a = work
-            b = table
-            if right >= 0:
-                if where[right] == CLEAN:
-                    b = clean
-                elif where[right] == WORK:
-                    b = work
+            a = held(where[left], table, clean, work)
+            b = held(where[right], table, clean, work) if right >= 0 else table
             run_step(step, loops, extents, base, a, b, work, stores, scratch, targets,
                      np.int64(map_shift), np.int64(map_width))
         for r in range(readings.shape[0]):
@@ -405,11 +380,7 @@ def run_jobs(  # type: ignore[no-untyped-def]
             if hidden[readings[r, 3]] != 0:
                 continue
             t, v = readings[r, 0], readings[r, 2]
-            source = table
-            if where[t] == CLEAN:
-                source = clean
-            elif where[t] == WORK:
-                source = work
+            source = held(where[t], table, clean, work)
             begin = pointer[t]
             column = answer + readings[r, 1]
             if v < n_variables and row[v] >= 0:
@@ -457,11 +428,7 @@ def run_jobs(  # type: ignore[no-untyped-def]
                         work[r0 + row[v] + j * rows] = record[2 + j]
                     continue
                 # P(v, target | e) = w(v) sum P(v | parents) P(parents, target | e) / message(v)
-                source = table
-                if where[belief] == CLEAN:
-                    source = clean
-                elif where[belief] == WORK:
-                    source = work
+                source = held(where[belief], table, clean, work)
                 width, step_v = groups[g, 5], groups[g, 6]
                 t0 = offset[stacked] + leaves[leaf, 1] * step_v
                 cells = 1

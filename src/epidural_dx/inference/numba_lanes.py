@@ -41,20 +41,27 @@ from epidural_dx.inference.instructions import (
     MULTIPLY_MAP,
     OUT,
     OUTER,
-    OWNER,
     RELAY,
     RIGHT,
-    ROLE,
     SCALE_MAP,
-    SKIP,
     SUM,
     SUMMED,
     TABLES,
     WIDTH,
     WORK,
 )
-from epidural_dx.inference.numba_steps import borrowed, jit, log_terms, offsets, part, rows_of
-from epidural_dx.inference.plan import ADJOINT, READ
+from epidural_dx.inference.numba_steps import (
+    append,
+    borrowed,
+    hide,
+    jit,
+    joined,
+    log_terms,
+    offsets,
+    part,
+    passed_over,
+    rows_of,
+)
 
 _FUSED = ("contract",)
 
@@ -160,18 +167,6 @@ _narrow_wide_moving_4 = _sum_of_products(False, True, cells=4, moves=1)
 
 
 @jit
-def _append(store, n, k, s0, s1, s2):  # type: ignore[no-untyped-def]
-    """Add an innermost loop to a list of offsets; return the new length."""
-    for i in range(n - 1, -1, -1):
-        b0, b1, b2 = store[i, 0], store[i, 1], store[i, 2]
-        for j in range(k - 1, -1, -1):
-            store[i * k + j, 0] = b0 + j * s0
-            store[i * k + j, 1] = b1 + j * s1
-            store[i * k + j, 2] = b2 + j * s2
-    return n * k
-
-
-@jit
 def _step(  # type: ignore[no-untyped-def]
     step, loops, extents, base, left, left_wide, right, right_wide, work, stores, one, maps,
     map_shift, k_target,
@@ -200,22 +195,7 @@ def _step(  # type: ignore[no-untyped-def]
     length = 1
     if inner >= 0:
         length = extents[inner]
-    if kind == AXPY or kind == ADD:
-        while outer_last > outer_first:
-            r = outer_last - 1
-            k = extents[loops[r, 0]]
-            if k > 1 and (loops[r, 1] != length or loops[r, 2] != length or loops[r, 3] != 0):
-                break
-            length *= k
-            outer_last -= 1
-    elif kind == MULTIPLY:
-        while outer_last > outer_first:
-            r = outer_last - 1
-            k = extents[loops[r, 0]]
-            if k > 1 and (loops[r, 1] != length or loops[r, 2] != length or loops[r, 3] != length):
-                break
-            length *= k
-            outer_last -= 1
+    length, outer_last = joined(kind, loops, extents, outer_first, outer_last, length)
     outer_turns, turns = stores[0], stores[1]
     outer = offsets(loops, outer_first, outer_last, extents, outer_turns)
     count = offsets(loops, step[LOOPS] + step[OUTER], sum_last, extents, turns)
@@ -281,7 +261,7 @@ def _step(  # type: ignore[no-untyped-def]
     step_right = np.int64(1) if kind == MULTIPLY else np.int64(0)
     if kind != MULTIPLY and kind != AXPY and kind != ADD:
         if inner >= 0:
-            count = _append(turns, count, length, 0, 1, 1 if kind == DOT else 0)
+            count = append(turns, count, length, 0, 1, 1 if kind == DOT else 0)
         length = 1
     single = step[RIGHT] < 0
     if kind == MULTIPLY and count == 1 and left_wide and right_wide:
@@ -711,25 +691,10 @@ def run_blocks(  # type: ignore[no-untyped-def]
         for i in range(hidden.size):
             hidden[i] = 0
         if use_clean:
-            for r in range(kernels.shape[0]):
-                top_place = kernels[r, 1]
-                if usable[r] == 1 and hidden[top_place] == 0 and not changed[kernels[r, 0]]:
-                    for i in range(top_place + 1, kernels[r, 2]):
-                        hidden[i] = 2
-                    hidden[top_place] = 1
+            hide(kernels, usable, changed, hidden)
         for number in range(header[11], header[11] + header[9]):
             step = steps[number]
-            state_here = hidden[step[OWNER]]
-            role = step[ROLE]
-            if role == ADJOINT:
-                if state_here == 2:
-                    continue
-            elif role == READ:
-                if state_here != 0:
-                    continue
-            elif state_here != 1:
-                continue
-            if step[SKIP] == 1 or (step[SKIP] == 2 and deterministic):
+            if passed_over(step, hidden, deterministic):
                 continue
             maps, map_shift, map_width = mapped, root_shift, k_target
             if step[KIND] >= MAP:

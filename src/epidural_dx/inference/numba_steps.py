@@ -30,14 +30,18 @@ from epidural_dx.inference.instructions import (
     MULTIPLY_MAP,
     OUT,
     OUTER,
+    OWNER,
     PREFIX,
     RIGHT,
+    ROLE,
+    SKIP,
     SUM,
     SUM_SCALED,
     SUMMED,
     TOGETHER,
     ZEROS,
 )
+from epidural_dx.inference.plan import ADJOINT, READ
 
 # Sums may be reordered and fused; infinities and NaN keep their meaning.
 _FAST = {"reassoc", "contract", "nsz"}
@@ -250,6 +254,19 @@ def _sum(a, ao, n):  # type: ignore[no-untyped-def]
 
 
 @jit
+def append(store, n, k, s0, s1, s2):  # type: ignore[no-untyped-def]
+    """Add an innermost loop to a list of offsets; return the new length."""
+    # Written from the back, so that earlier axes stay the slower ones.
+    for i in range(n - 1, -1, -1):
+        b0, b1, b2 = store[i, 0], store[i, 1], store[i, 2]
+        for j in range(k - 1, -1, -1):
+            store[i * k + j, 0] = b0 + j * s0
+            store[i * k + j, 1] = b1 + j * s1
+            store[i * k + j, 2] = b2 + j * s2
+    return n * k
+
+
+@jit
 def offsets(loops, first, last, extents, store):  # type: ignore[no-untyped-def]
     """List the offsets of out, left and right over a nest of loops; return their number."""
     store[0, 0] = 0
@@ -260,16 +277,50 @@ def offsets(loops, first, last, extents, store):  # type: ignore[no-untyped-def]
         k = extents[loops[r, 0]]
         if k == 1:
             continue
-        s0, s1, s2 = loops[r, 1], loops[r, 2], loops[r, 3]
-        # Written from the back, so that earlier axes stay the slower ones.
-        for i in range(n - 1, -1, -1):
-            b0, b1, b2 = store[i, 0], store[i, 1], store[i, 2]
-            for j in range(k - 1, -1, -1):
-                store[i * k + j, 0] = b0 + j * s0
-                store[i * k + j, 1] = b1 + j * s1
-                store[i * k + j, 2] = b2 + j * s2
-        n *= k
+        n = append(store, n, k, loops[r, 1], loops[r, 2], loops[r, 3])
     return n
+
+
+@jit
+def joined(kind, loops, extents, first, last, length):  # type: ignore[no-untyped-def]
+    """Make one long axis of the inner one and outer ones that lie beside it in every operand.
+
+    Returns the length of the inner axis and the end of the outer loops.
+    """
+    if kind == AXPY or kind == ADD or kind == MULTIPLY:
+        while last > first:
+            r = last - 1
+            k = extents[loops[r, 0]]
+            right = length if kind == MULTIPLY else 0
+            if k > 1 and (loops[r, 1] != length or loops[r, 2] != length or loops[r, 3] != right):
+                break
+            length *= k
+            last -= 1
+    return length, last
+
+
+@jit
+def hide(kernels, usable, changed, hidden):  # type: ignore[no-untyped-def]
+    """Find subtrees without evidence that kernels answer for: 1 at the top of one, 2 below."""
+    for r in range(kernels.shape[0]):
+        top = kernels[r, 1]
+        if usable[r] == 1 and hidden[top] == 0 and changed[kernels[r, 0]] == 0:
+            for i in range(top + 1, kernels[r, 2]):
+                hidden[i] = 2
+            hidden[top] = 1
+
+
+@jit
+def passed_over(step, hidden, deterministic):  # type: ignore[no-untyped-def]
+    """Whether a step of the distribute pass is not needed: a kernel or another step does it."""
+    state, role = hidden[step[OWNER]], step[ROLE]
+    if role == ADJOINT:
+        needed = state != 2
+    elif role == READ:
+        needed = state == 0
+    else:
+        needed = state == 1
+    return not needed or step[SKIP] == 1 or (step[SKIP] == 2 and deterministic)
 
 
 @jit
@@ -303,23 +354,8 @@ def run_step(  # type: ignore[no-untyped-def]
     if inner >= 0:
         length = extents[inner]
     # Neighbouring axes that lie one after another in every operand become one long axis.
-    if kind == AXPY or kind == ADD:
-        while outer_last > outer_first:
-            r = outer_last - 1
-            k = extents[loops[r, 0]]
-            if k > 1 and (loops[r, 1] != length or loops[r, 2] != length or loops[r, 3] != 0):
-                break
-            length *= k
-            outer_last -= 1
-    elif kind == MULTIPLY:
-        while outer_last > outer_first:
-            r = outer_last - 1
-            k = extents[loops[r, 0]]
-            if k > 1 and (loops[r, 1] != length or loops[r, 2] != length or loops[r, 3] != length):
-                break
-            length *= k
-            outer_last -= 1
-    elif kind == DOT:
+    length, outer_last = joined(kind, loops, extents, outer_first, outer_last, length)
+    if kind == DOT:
         while sum_last > step[LOOPS] + step[OUTER]:
             r = sum_last - 1
             k = extents[loops[r, 0]]

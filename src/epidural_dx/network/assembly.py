@@ -101,7 +101,7 @@ def absorbed_form(built: Built) -> list[LabelledTable]:
     (chain rule along the elimination order). All other variables keep their tables.
     """
     nodes = built.structure.nodes
-    conditions = _selected_ancestors(built)
+    conditions = built.structure.conditions_behind(built.selection)
     prior, selection = selection_scale(built)
     factors: list[tuple[tuple[str, ...], Array]] = [(("etiology",), prior)]
     for name in nodes:
@@ -130,18 +130,6 @@ def absorbed_form(built: Built) -> list[LabelledTable]:
         if name not in done:
             tables.append(LabelledTable(name, node.parents, np.asarray(built.tables[name])))
     return tables
-
-
-def _selected_ancestors(built: Built) -> list[str]:
-    nodes = built.structure.nodes
-    wanted = list(built.selection)
-    found: set[str] = set()
-    while wanted:
-        name = wanted.pop()
-        if name not in found and name != "etiology":
-            found.add(name)
-            wanted += nodes[name].parents
-    return [n for n in nodes if n in found]
 
 
 def _elimination_order(

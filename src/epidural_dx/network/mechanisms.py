@@ -82,13 +82,7 @@ class _Fit:
         for m in self.mechanisms:
             wanted += [*m.requires, *([m.known] if m.known else [])]
             wanted += [m.rate[k] for k in ("given", "of") if m.rate.get(k) in nodes]
-        found: set[str] = set()
-        while wanted:
-            name = wanted.pop()
-            if name not in found and name != "etiology":
-                found.add(name)
-                wanted += nodes[name].parents
-        return [n for n in nodes if n in found]
+        return self.parameters.structure.conditions_behind(wanted)
 
     def _check_names(self) -> None:
         """Refuse fitted rates about causes, conditions or states that do not exist."""

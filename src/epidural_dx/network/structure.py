@@ -84,6 +84,27 @@ class Structure:
     subtypes: Mapping[str, Mapping[str, str]]
     tests: Mapping[str, tuple[str, ...]]
 
+    def conditions_behind(self, names: Iterable[str]) -> list[str]:
+        """Return variables and all their ancestors, ``etiology`` and what is behind it left out.
+
+        Parameters
+        ----------
+        names : iterable of str
+
+        Returns
+        -------
+        list of str
+            In the order of :attr:`nodes`.
+        """
+        wanted = list(names)
+        found: set[str] = set()
+        while wanted:
+            name = wanted.pop()
+            if name not in found and name != "etiology":
+                found.add(name)
+                wanted += self.nodes[name].parents
+        return [name for name in self.nodes if name in found]
+
 
 class _Loader(yaml.SafeLoader):
     """A loader that refuses a key that stands twice."""
