@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
@@ -180,10 +181,19 @@ class Page:
 
     def click(self, selector: str, nth: int = 0) -> Page:
         """Bring an element into view and click it."""
-        until(lambda: len(self.all(selector)) > nth, f"{selector} number {nth}")
-        element = self.all(selector)[nth]
-        self.js("arguments[0].scrollIntoView({block: 'center'})", element)
-        element.click()
+
+        def clicked() -> bool:
+            found = self.all(selector)
+            if len(found) <= nth:
+                return False
+            try:
+                self.js("arguments[0].scrollIntoView({block: 'center'})", found[nth])
+                found[nth].click()
+            except StaleElementReferenceException:  # drawn anew in between: click the new one
+                return False
+            return True
+
+        until(clicked, f"{selector} number {nth}")
         return self
 
     def keys(self, *keys: str) -> Page:
