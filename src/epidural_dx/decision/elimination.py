@@ -41,6 +41,8 @@ INNER_CELLS = 256
 LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 #: A table whose largest cell is below this is scaled up.
 TINY = 1e-30
+#: Stands for 0 under a logarithm.
+SMALLEST = np.finfo(float).tiny
 
 
 class Table:
@@ -111,6 +113,7 @@ class _Prepared:
         self.sizes = dict(enumerate(network.cardinalities))
         self.volumes = Volumes(self.sizes)
         self.parents = {f.child: f.variables[:-1] for f in network.factors if f.child is not None}
+        self.lineages: dict[int, frozenset[int]] = {}
         self.factors = [(f.child, _scaled(Table(f.variables, f.table))) for f in network.factors]
 
 
@@ -158,6 +161,7 @@ class EvidenceTables:
                 soft.append(_scaled(Table((v,), np.asarray(weights, dtype=float))))
         self._soft = tuple(soft)
         self._parents: Mapping[int, tuple[int, ...]] = prepared.parents
+        self._lineages = prepared.lineages
         self._table_of: dict[int, Table] = {}
         self._potentials: list[Table] = []
         anchors = set(self.fixed) | {t.variables[0] for t in soft}
@@ -174,14 +178,15 @@ class EvidenceTables:
         self._memory: Memory = {}
 
     def _ancestors(self, start: Iterable[int]) -> frozenset[int]:
-        found: set[int] = set()
-        stack = list(start)
-        while stack:
-            v = stack.pop()
-            if v not in found:
-                found.add(v)
-                stack.extend(self._parents.get(v, ()))
-        return frozenset(found)
+        """Return some variables with all that they hang on."""
+        return frozenset().union(*[self._lineage(v) for v in start])
+
+    def _lineage(self, v: int) -> frozenset[int]:
+        found = self._lineages.get(v)
+        if found is None:
+            above = [self._lineage(p) for p in self._parents.get(v, ())]
+            found = self._lineages[v] = frozenset((v,)).union(*above)
+        return found
 
     def open_variables(self, variables: Iterable[int]) -> tuple[int, ...]:
         """Those of the variables that still have an axis, in their order."""
@@ -233,6 +238,7 @@ class EvidenceTables:
         other.fixed = self.fixed
         other._soft = ()
         other._parents = {v: p for v, p in self._parents.items() if v in stay}
+        other._lineages = {}
         other._table_of = stay
         left = eliminate(reduce, protected, self.volumes, self._memory, SHARED_CELLS)
         other._potentials = absorbed(left)
@@ -540,7 +546,7 @@ def absorbed(tables: Iterable[Table]) -> list[Table]:
 
 
 class WideProduct:
-    """Tables multiplied into one array with the axes in a given order, whole or piece by piece.
+    """Tables multiplied into one array with the axes in a given order, or sums of that array.
 
     Parameters
     ----------
@@ -558,46 +564,88 @@ class WideProduct:
     def __init__(
         self, tables: Iterable[Table], order: Sequence[int], volumes: Mapping[int, float]
     ) -> None:
-        at = {v: i for i, v in enumerate(order)}
+        self._order = tuple(order)
         self.shape = tuple([int(volumes[4 << v]) for v in order])
-        # the last axes are made one in all parts: loops over axes of two states are slow
-        split = len(order)
-        while split > 1 and math.prod(self.shape[split:]) < INNER_CELLS:
-            split -= 1
-        self._shape = (*self.shape[:split], math.prod(self.shape[split:]))
-        self._parts: list[FloatArray] = []
-        for group in pairwise(tables, volumes, 2):
-            table = group.product()
-            axes = sorted(range(len(table.variables)), key=lambda i: at[table.variables[i]])
-            aligned = [1] * len(order)
-            for i in axes:
-                aligned[at[table.variables[i]]] = table.values.shape[i]
-            part = table.values.transpose(axes).reshape(aligned)
-            part = np.broadcast_to(part, (*part.shape[:split], *self.shape[split:]))
-            self._parts.append(part.reshape(*part.shape[:split], -1))
-
-    def _fill(self, out: FloatArray, rows: slice) -> None:
-        some = [p[rows] if len(p) > 1 else p for p in self._parts]
-        if len(some) == 2:
-            np.multiply(some[0], some[1], out=out)
-        else:
-            out[...] = some[0] if some else 1.0
+        found = [group.product() for group in pairwise(tables, volumes, 2)]
+        found += [Table((), np.ones(()))] * (2 - len(found))
+        self._tables = sorted(found, key=lambda t: -t.values.size)
 
     def whole(self) -> FloatArray:
         """Return the array, C-contiguous and the caller's own."""
-        result = np.empty(self._shape)
-        self._fill(result, slice(None))
+        # the last axes are made one in both parts: loops over axes of two states are slow
+        split = len(self.shape)
+        while split > 1 and math.prod(self.shape[split:]) < INNER_CELLS:
+            split -= 1
+        inner = self.shape[split:]
+        parts = []
+        for table in self._tables:
+            part = _aligned(table, self._order)
+            part = np.broadcast_to(part, (*part.shape[:split], *inner))
+            parts.append(part.reshape(*part.shape[:split], -1))
+        result = np.empty((*self.shape[:split], math.prod(inner)))
+        np.multiply(parts[0], parts[1], out=result)
         return result.reshape(self.shape)
 
-    def pieces(self, cells: int) -> Iterator[FloatArray]:
-        """Yield the array in pieces along its first axis; each is overwritten by the next."""
-        count = self.shape[0]
-        step = max(1, cells * count // math.prod(self.shape))
-        memory = np.empty((min(step, count), *self._shape[1:]))
-        for start in range(0, count, step):
-            piece = memory[: min(step, count - start)]
-            self._fill(piece, slice(start, start + step))
-            yield piece.reshape(-1, *self.shape[1:])
+    def sums(self, count: int) -> tuple[FloatArray, FloatArray]:
+        """Return the sums of p and of p log2 p over some axes, without making the array p.
+
+        The logarithm of a product is a sum of logarithms, so that both are matrix products of the
+        two tables and of their own p log2 p.
+
+        Parameters
+        ----------
+        count : int
+            How many axes are summed over, from the first.
+
+        Returns
+        -------
+        p, p_log_p : ndarray, shape (cells,)
+            Over the other axes.
+        """
+        x, y = self._tables
+        size = dict(zip(self._order, self.shape, strict=True))
+        # in the order of the larger table, which then need not be copied
+        order = [*x.variables, *(v for v in self._order if v not in x.variables)]
+        over = [v for v in order if v in self._order[:count]]
+        rest = [v for v in order if v not in over]
+        both = [v for v in rest if x.mask & y.mask & (4 << v)]
+        rows = [v for v in rest if v not in both and x.mask & (4 << v)]
+        columns = [v for v in rest if v not in both and v not in rows]
+        n, r, c, s = (math.prod([size[v] for v in some]) for some in (both, rows, columns, over))
+        if order[0] in over:
+            left = _filled(x, [*both, *over, *rows], size).reshape(n, s, r).transpose(0, 2, 1)
+        else:
+            left = _filled(x, [*both, *rows, *over], size).reshape(n, r, s)
+        right = _filled(y, [*both, *over, *columns], size).reshape(n, s, c)
+        p = np.matmul(left, right)
+        p_log_p = np.matmul(plogp(left), right)
+        p_log_p += np.matmul(left, plogp(right))
+        made = [*both, *rows, *columns]
+        back = [made.index(v) for v in self._order[count:]]
+        p, p_log_p = (
+            each.reshape([size[v] for v in made]).transpose(back).reshape(-1)
+            for each in (p, p_log_p)
+        )
+        return p, p_log_p
+
+
+def _aligned(table: Table, order: Sequence[int]) -> FloatArray:
+    """Return a table with one axis for each of some variables, of length 1 for those it lacks."""
+    axis = {v: i for i, v in enumerate(table.variables)}
+    values = table.values.transpose([axis[v] for v in order if v in axis])
+    return values.reshape([table.values.shape[axis[v]] if v in axis else 1 for v in order])
+
+
+def _filled(table: Table, order: Sequence[int], size: Mapping[int, int]) -> FloatArray:
+    """Return a table over more variables, repeated along those it lacks."""
+    return np.broadcast_to(_aligned(table, order), [size[v] for v in order])
+
+
+def plogp(p: FloatArray) -> FloatArray:
+    """Return p log2 p of every cell, 0 at 0."""
+    result: FloatArray = np.log2(p if p.min(initial=1.0) > 0 else np.maximum(p, SMALLEST))
+    result *= p
+    return result
 
 
 def multiply_out(

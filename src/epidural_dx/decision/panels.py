@@ -28,7 +28,7 @@ from functools import cached_property
 
 import numpy as np
 
-from epidural_dx.decision.elimination import EvidenceTables, IntArray
+from epidural_dx.decision.elimination import SMALLEST, EvidenceTables, IntArray
 from epidural_dx.decision.nets import random_nets
 from epidural_dx.decision.samples import (
     Draws,
@@ -54,8 +54,6 @@ CONTROL_OUTCOMES = 256
 FEW_PANELS = 4
 #: Cells that are worked on at a time: new memory is slow.
 BLOCK_CELLS = 8_192
-#: Stands for 0 under a logarithm.
-SMALLEST = np.finfo(float).tiny
 
 #: Seed of the shifts.
 SEED = 20_240_229
@@ -340,11 +338,7 @@ class PanelCalculator:
             weights, told = joint.sum(axis=0), lambda: joint.T
         else:
             product = self._tables_for(panel).product((*self.target, *panel), self.target)
-            weights, sums = np.zeros(self._count(panel)), np.zeros(self._count(panel))
-            for piece in product.pieces(BLOCK_CELLS):
-                part = piece.reshape(-1, len(weights))
-                weights += part.sum(axis=0)
-                sums += log_sums(part)
+            weights, sums = product.sums(len(self.target))
             total = weights.sum() or 1.0
             weights /= total
             sums = sums / total - weights * np.log2(total)
@@ -460,7 +454,7 @@ class PanelCalculator:
             exact = self._exact(known)
             base = exact.information
             before = exact.entropy[outcome]
-        rest = before + np.concatenate([log_sums(piece.T) for piece in posterior.pieces()])
+        rest = before + posterior.log_sums()
         means: FloatArray = rest.reshape(SHIFTS, -1).mean(axis=1)
         return base, means
 

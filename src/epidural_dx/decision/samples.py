@@ -29,6 +29,7 @@ from epidural_dx.decision.elimination import (
     multiply_out,
     pair_product,
     pairwise,
+    plogp,
     sum_out,
 )
 from epidural_dx.inference.network import FloatArray
@@ -47,6 +48,8 @@ TOGETHER_CELLS = 4_000
 COPIED_CELLS = 32_000
 #: Samples that are worked on at a time where tables are wide: new memory is slow.
 BLOCK = 64
+#: With at most this many pairs of patterns for each sample, all pairs are worked out.
+ALL_PAIRS = 8
 #: A conditional table with at most this many cells is cumulated before the samples look it up.
 CUMULATED_CELLS = 6_000
 
@@ -116,9 +119,12 @@ class Draws(Mapping[int, IntArray]):
         mask = 0
         for t in bucket:
             mask |= t.mask
-        given = tuple(dict.fromkeys(w for t in bucket for w in t.variables if w != v))
+        given = tuple(dict.fromkeys([w for t in bucket for w in t.variables if w != v]))
         if self._volumes[mask] <= CUMULATED_CELLS:
-            weights = multiply_out(bucket, (v, *given), self._volumes)
+            if len(bucket) == 1:
+                weights = np.moveaxis(bucket[0].values, bucket[0].variables.index(v), 0)
+            else:
+                weights = multiply_out(bucket, (v, *given), self._volumes)
             weights = weights.reshape(len(weights), -1)
         else:
             weights = np.ones((int(self._volumes[bits((v,))]), self._columns.shape[1]))
@@ -378,7 +384,7 @@ def posteriors(
 
 
 class Posteriors:
-    """Posteriors of some variables for many outcomes, whole or piece by piece.
+    """Posteriors of some variables for many outcomes.
 
     Every row sums to 1 (all zeros for an impossible outcome).
     """
@@ -415,13 +421,39 @@ class Posteriors:
             self._fill(result[start : start + BLOCK], start)
         return result
 
-    def pieces(self) -> Iterator[FloatArray]:
-        """Yield them in pieces; each is overwritten by the next."""
-        memory = np.empty((min(BLOCK, self._count), math.prod(self._sizes)))
-        for start in range(0, self._count, BLOCK):
-            piece = memory[: self._count - start]
-            self._fill(piece, start)
-            yield piece
+    def log_sums(self) -> FloatArray:
+        """Return the sum of p log2 p of every row, without making the rows.
+
+        As in :meth:`WideProduct.sums`; of tables with few patterns all pairs are worked out.
+
+        Returns
+        -------
+        ndarray, shape (samples,)
+        """
+        only = (np.ones((1,) * (len(self._sizes) + 1)), None)
+        (x, first), (y, second) = [*self._parts, only][:2]
+        lengths = zip(self._sizes, x.shape[1:], y.shape[1:], strict=True)
+        unmentioned = [k for k, i, j in lengths if i == j == 1]
+        log_x, log_y = plogp(x), plogp(y)
+        for axis in range(1, x.ndim):
+            # what one of them lacks is summed out of the other first
+            if y.shape[axis] == 1:
+                x, log_x = x.sum(axis, keepdims=True), log_x.sum(axis, keepdims=True)
+            elif x.shape[axis] == 1:
+                y, log_y = y.sum(axis, keepdims=True), log_y.sum(axis, keepdims=True)
+        x, log_x, y, log_y = (part.reshape(len(part), -1) for part in (x, log_x, y, log_y))
+        one = np.zeros(self._count, dtype=np.int64)
+        first, second = (one if pattern is None else pattern for pattern in (first, second))
+        if len(x) * len(y) <= ALL_PAIRS * self._count:
+            p = np.matmul(x, y.T)[first, second]
+            p_log_p = (np.matmul(log_x, y.T) + np.matmul(x, log_y.T))[first, second]
+        else:
+            x, log_x, y, log_y = x[first], log_x[first], y[second], log_y[second]
+            p = np.einsum("ij,ij->i", x, y)
+            p_log_p = np.einsum("ij,ij->i", log_x, y) + np.einsum("ij,ij->i", x, log_y)
+        p = np.where(p > 0, p, 1.0)
+        result: FloatArray = p_log_p / p - np.log2(p)
+        return result - sum(math.log2(k) for k in unmentioned)
 
 
 def _fold(bucket: Sequence[_Rows], v: int, volumes: Volumes, count: int) -> _Rows:
