@@ -320,3 +320,88 @@ def test_on_the_real_network_sharing_changes_nothing(model: edx.Model) -> None:
             np.testing.assert_allclose(got.information, expected.information, atol=1e-12)
             for v in range(plan.network.size):
                 np.testing.assert_allclose(got.joints[v], expected.joints[v], atol=1e-12)
+
+
+def test_a_total_without_single_states_of_the_root_is_answered_by_the_plain_program() -> None:
+    """Where slices cannot be shared in any order the network compiles all the same, exactly."""
+    rng = np.random.default_rng(0)
+    cards = (2, 3, 3, 2, 2, 3, 2)
+
+    def column(*variables: int) -> Factor:
+        shape = [cards[v] for v in variables]
+        return Factor(variables, rng.dirichlet(np.ones(shape[-1]), size=shape[:-1]), variables[-1])
+
+    same = rng.dirichlet(np.ones(2), size=3)
+    same[2] = same[0]
+    factors = (
+        column(5), column(0), column(0, 1), Factor((1, 3), same, 3), column(0, 1, 2),
+        column(3, 0, 2, 4), Factor((1, 6), np.eye(2)[[1, 0, 0]], 6),
+    )
+    network = Network(cards, factors)
+    engine = Engine(compile_network(network, 1, 6, tries=3))
+    full = enumerate_joint(network, {4: 1})
+    result = engine.run({4: 1}, target=6)
+    for v in range(network.size):
+        np.testing.assert_allclose(
+            result.joints[v][0], pair_marginal(full, (6,), v) / full.sum(), atol=1e-12
+        )
+
+
+@both
+@pytest.mark.parametrize("states", [[1, 2, 2], [0, 2, 2]])
+def test_a_target_with_a_state_that_never_occurs_is_answered_exactly(
+    backend: str, states: list[int]
+) -> None:
+    """A target that is a function of the root, but not onto, changes no answer."""
+    rng = np.random.default_rng(5)
+    k = len(states)
+    cards = (k, 3, 2, max(states) + 1)
+    alike = np.repeat(rng.dirichlet(np.ones(2), size=(1, 3)), k, axis=0)
+    factors = (
+        Factor((0,), rng.dirichlet(np.ones(k)), 0),
+        Factor((1,), rng.dirichlet(np.ones(3)), 1),
+        Factor((0, 1, 2), alike, 2),
+        Factor((0, 1), rng.random((k, 3))),
+        Factor((0, 3), np.eye(max(states) + 1)[states], 3),
+    )
+    network = Network(cards, factors)
+    engine = Engine(compile_network(network, 0, 3, tries=3), backend)
+    for evidence in ({}, {2: 1}, {1: 2, 2: 0}):
+        full = enumerate_joint(network, evidence)
+        result = engine.run(evidence, target=3)
+        assert result.log_evidence[0] == pytest.approx(np.log(full.sum()), abs=1e-12)
+        for v in range(network.size):
+            np.testing.assert_allclose(
+                result.joints[v][0], pair_marginal(full, (3,), v) / full.sum(), atol=1e-12
+            )
+
+
+def test_draws_of_tables_whose_axes_stand_in_another_order() -> None:
+    """Under draws numpy multiplies tables by the names of their axes, not by their places."""
+    rng = np.random.default_rng(0)
+    cards = (3, 2, 3, 3, 3, 2, 2)
+
+    def column(*variables: int) -> Factor:
+        shape = [cards[v] for v in variables]
+        return Factor(variables, rng.dirichlet(np.ones(shape[-1]), size=shape[:-1]), variables[-1])
+
+    factors = (
+        column(0), column(2), column(3), column(5), column(0, 1),
+        Factor((2, 0), rng.random((3, 3))), column(2, 3, 1, 4),
+        Factor((0, 6), np.eye(2)[[1, 1, 1]], 6),
+    )
+    network = Network(cards, factors)
+    plan = compile_network(network, 6)
+    tables = [np.stack([f.table, f.table]) for f in factors]
+    tables[5][1] = rng.random((3, 3))
+    drawn = tuple(
+        Factor(f.variables, t[1], f.child) for f, t in zip(factors, tables, strict=True)
+    )
+    engine = Engine(plan, "numpy")
+    result = engine.run({3: 2}, bank=engine.bank(tables))
+    for draw, one in enumerate((network, Network(cards, drawn))):
+        full = enumerate_joint(one, {3: 2})
+        for v in range(network.size):
+            np.testing.assert_allclose(
+                result.joints[v][0, draw], pair_marginal(full, (6,), v) / full.sum(), atol=1e-12
+            )

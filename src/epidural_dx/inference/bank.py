@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from epidural_dx.inference.network import Factor, FloatArray
-from epidural_dx.inference.plan import NONE, Plan, Program, plan_sharing, rebuilt
+from epidural_dx.inference.plan import NONE, CannotShare, Plan, Program, plan_sharing, rebuilt
 from epidural_dx.inference.sharing import canonical, share_tables
 
 IntArray = npt.NDArray[np.int64]
@@ -288,10 +288,14 @@ def _programs(
                 slices = np.moveaxis(kind, factor.variables.index(program.root), 0)
                 known[factor_number] = canonical([row.tobytes() for row in slices])
         sharing = plan_sharing(plan.network, program.root, target, arrays, known)
+        plain = plan.programs[plan.target_programs[index]]
         if not sharing:
-            programs[number] = plan.programs[plan.target_programs[index]]
+            programs[number] = plain
         elif sharing != program.sharing:
-            programs[number] = rebuilt(plan.network, program, sharing)
+            try:
+                programs[number] = rebuilt(plan.network, program, sharing)
+            except CannotShare:
+                programs[number] = plain
     return tuple(programs)
 
 

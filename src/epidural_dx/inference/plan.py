@@ -723,6 +723,10 @@ class Plan:
         return tuple(program.pack(tables) for program in self.programs)
 
 
+class CannotShare(Exception):
+    """A program with shared slices cannot be written in some order; the plain one can."""
+
+
 def compile_network(
     network: Network,
     target: Target,
@@ -799,7 +803,10 @@ def compile_network(
         if not sharing:
             continue
         plain = programs[roots.index(root)]
-        cheaper = _compile_program(network, root, (v,), seen, tries, sharing)
+        try:
+            cheaper = _compile_program(network, root, (v,), seen, tries, sharing)
+        except CannotShare:
+            continue
         if _effort(cheaper, v, seen) < _effort(plain, v, seen) * WORTH_SHARING:
             shared[v, root] = len(programs)
             programs.append(cheaper)
@@ -887,13 +894,15 @@ def plan_sharing(
     Returns
     -------
     tuple of Shared
-        None if the target is not a function of the root coarser than the root itself.
+        None if the target is not a function of the root coarser than the root itself, or has
+        states that never occur.
     """
     own = next((f for f in network.factors if f.child == target), None)
     if own is None or own.variables != (root, target):
         return ()
     possible = own.table > 0
-    if not (possible.sum(axis=1) == 1).all() or possible.any(axis=0).sum() == len(possible):
+    onto = bool(possible.any(axis=0).all())
+    if not (possible.sum(axis=1) == 1).all() or not onto or possible.shape[1] == len(possible):
         return ()
     grain = tuple(int(x) for x in possible.argmax(axis=1))
     leaves = _leaf_parents(network)
@@ -938,6 +947,10 @@ def rebuilt(network: Network, program: Program, sharing: tuple[Shared, ...]) -> 
     Returns
     -------
     Program
+
+    Raises
+    ------
+    CannotShare
     """
     leaves = {v: pa for v, pa in _leaf_parents(network).items() if v != program.root}
     targets = tuple(d.target for d in program.distributions)
@@ -955,7 +968,13 @@ def _compile_program(
     tries: int,
     sharing: tuple[Shared, ...] = (),
 ) -> Program:
-    """Choose the cheapest of several elimination orders by the cost of the whole program."""
+    """Choose the cheapest of several elimination orders by the cost of the whole program.
+
+    Raises
+    ------
+    CannotShare
+        In none of them the slices can be shared.
+    """
     leaves = {v: pa for v, pa in _leaf_parents(network).items() if v != root}
     inner = [v for v in range(network.size) if v not in leaves]
     scopes = [
@@ -984,10 +1003,13 @@ def _compile_program(
             collect = builder.collect_size()
             cost = math.inf
             if collect <= HOPELESS * limit_collect:
-                program = builder.build()
-                cost = _effort(program, coarsest, usually_observed)
-                if usually_observed and cost < limit:
-                    cost += UNUSUAL * _effort(program, coarsest, ())
+                try:
+                    program = builder.build()
+                    cost = _effort(program, coarsest, usually_observed)
+                    if usually_observed and cost < limit:
+                        cost += UNUSUAL * _effort(program, coarsest, ())
+                except CannotShare:
+                    pass
             costs[signature] = cost, collect
         cost, collects[order] = costs[signature]
         return cost
@@ -1806,7 +1828,7 @@ class _Builder:
             if present:
                 common = present[0] if len(present) == 1 else self.join(present[0], present[1])
                 if self.family(left) not in (NONE, common):
-                    raise AssertionError("a sum over a class cannot be taken apart")
+                    raise CannotShare("a sum over a class cannot be taken apart")
                 if right != NONE and self.family(right) != NONE:
                     right = change(right, common, owner, role)
             have = set(self.axes[left]) | (set(self.axes[right]) if right != NONE else set())
@@ -1905,7 +1927,7 @@ class _Builder:
                 elif others:
                     # At the top the other table itself is summed, over single states of the root.
                     if self.family(others[0]) != self.root:
-                        raise AssertionError("the total is made of tables of the root")
+                        raise CannotShare("the total is not made of tables of the root")
                     adjoint[t] = emit(others[0], NONE, self.axes[t], wanted, t, ADJOINT)
                 else:
                     adjoint[t] = NONE
