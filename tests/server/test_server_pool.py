@@ -11,6 +11,7 @@ import pytest
 from fastapi import FastAPI
 from server_patient import PATIENT, ask
 from starlette.testclient import TestClient
+from threadpoolctl import threadpool_info
 
 from epidural_dx.server.metrics import Metrics
 from epidural_dx.server.pool import Pool
@@ -152,6 +153,14 @@ def test_questions_at_the_same_time_get_their_own_answers(client: TestClient) ->
     for thread in threads:
         thread.join()
     assert [together[i] for i in range(len(bodies))] == alone
+
+
+def test_a_question_takes_one_thread_of_matrix_products(client: TestClient) -> None:
+    """Questions run beside one another, so none spreads over the processors of the others."""
+    client.get("/readyz")
+    blas = [one for one in threadpool_info() if one["user_api"] == "blas"]
+    assert blas
+    assert {one["num_threads"] for one in blas} == {1}
 
 
 def test_metrics_count_requests_by_route(client: TestClient) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 import os
 from collections.abc import AsyncIterator
@@ -16,6 +17,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from threadpoolctl import threadpool_limits
 
 from epidural_dx import __version__
 from epidural_dx.errors import EpiduralDxError
@@ -68,15 +70,19 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        warming = asyncio.create_task(_warm_up(service))
-        try:
-            yield
-        finally:
-            warming.cancel()
-            # In threads: questions that still compute are waited for.
-            await asyncio.to_thread(service.pool.close)
-            await asyncio.to_thread(service.shelf.close)
-            log("stopped")
+        # Questions run beside one another: threads within one only take the processors of others.
+        # Only libraries that are loaded by then can be told so, and scipy brings one of its own.
+        importlib.import_module("scipy.linalg")
+        with threadpool_limits(limits=1, user_api="blas"):
+            warming = asyncio.create_task(_warm_up(service))
+            try:
+                yield
+            finally:
+                warming.cancel()
+                # In threads: questions that still compute are waited for.
+                await asyncio.to_thread(service.pool.close)
+                await asyncio.to_thread(service.shelf.close)
+                log("stopped")
 
     app = FastAPI(
         title="epidural-dx",
