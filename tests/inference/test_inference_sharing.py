@@ -122,6 +122,72 @@ def test_shared_slices_change_no_answer(
         expect_enumeration(network, engine, random_evidence(rng, network, 6))
 
 
+def repeating_network(rng: np.random.Generator) -> tuple[Network, int]:
+    """Any network whose tables repeat slices along any of their axes; a root with a function of it.
+
+    Returns the network and the root; the function is the last variable.
+    """
+    size = int(rng.integers(4, 8))
+    cards = [int(k) for k in rng.integers(1 if rng.random() < 0.2 else 2, 4, size=size)]
+    root = int(rng.integers(size))
+    cards[root] = int(rng.integers(2, 6))
+    factors = []
+    for child in range(size):
+        parents = tuple(int(p) for p in rng.permutation(child)[: rng.integers(0, 4)])
+        table = rng.dirichlet(np.ones(cards[child]), size=[cards[p] for p in parents])
+        if parents and rng.random() < 0.6:
+            axis = int(rng.integers(len(parents)))
+            k = cards[parents[axis]]
+            table = np.take(table, rng.integers(0, k, size=k), axis=axis)
+        factors.append(Factor((*parents, child), table, child))
+    for _ in range(int(rng.integers(0, 3))):
+        a, b = (int(v) for v in rng.permutation(size)[:2])
+        factors.append(Factor((a, b), rng.random((cards[a], cards[b])) + 0.01))
+    k = int(rng.integers(1, cards[root] + 1))
+    function = np.eye(k)[rng.integers(0, k, size=cards[root])]
+    factors.append(Factor((root, size), function, size))
+    return Network((*cards, k), tuple(factors)), root
+
+
+@both
+@settings(max_examples=40, deadline=None, suppress_health_check=FIXTURE)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_any_repeated_slices_change_no_answer(backend: str, seed: int) -> None:
+    """Whatever repeats in whichever tables, answers equal brute force, under draws too."""
+    rng = np.random.default_rng(seed)
+    network, root = repeating_network(rng)
+    target = network.size - 1
+    targets = (root, target) if rng.random() < 0.5 else (target,)
+    engine = Engine(compile_network(network, *targets, tries=3), backend)
+    tables = []
+    for factor in network.factors:
+        other = factor.table
+        if factor.child is None:
+            other = rng.random(other.shape) + 0.01
+        elif factor.child != target and rng.random() < 0.5:
+            other = rng.dirichlet(np.ones(other.shape[-1]), size=other.shape[:-1])
+        tables.append(np.stack([factor.table, other]))
+    drawn = Network(
+        network.cardinalities,
+        tuple(
+            Factor(f.variables, t[1], f.child)
+            for f, t in zip(network.factors, tables, strict=True)
+        ),
+    )
+    evidence = random_evidence(rng, network, 4)
+    alone = engine.run(evidence, target=target)
+    under_draws = engine.run(evidence, target=target, bank=engine.bank(tables))
+    for one, result, at in (
+        (network, alone, (0,)), (network, under_draws, (0, 0)), (drawn, under_draws, (0, 1))
+    ):
+        full = enumerate_joint(one, evidence)
+        assert result.possible[at] == (full.sum() > 0)
+        if full.sum() > 0:
+            for v in range(network.size):
+                joint = pair_marginal(full, (target,), v) / full.sum()
+                np.testing.assert_allclose(result.joints[v][at], joint, atol=1e-11)
+
+
 @both
 @pytest.mark.parametrize("relay", [False, True])
 def test_shared_slices_in_batches(backend: str, relay: bool) -> None:
