@@ -132,16 +132,33 @@ def _matrix_product(
     # Calls that would change nothing are left out.
     in_place_left, in_place_right, in_place_out = (o == tuple(range(len(o))) for o in orders)
 
+    # Shapes by the lengths of the axes, which evidence changes: working them out takes longer than
+    # the product.
+    shapes: dict[tuple[int, ...], tuple[tuple[int, int], tuple[int, int], tuple[int, ...]]] = {}
+
+    def shapes_of(
+        left: tuple[int, ...], right: tuple[int, ...]
+    ) -> tuple[tuple[int, int], tuple[int, int], tuple[int, ...]]:
+        left = tuple(left[i] for i in order_left)
+        right = tuple(right[i] for i in order_right)
+        of_rows, of_columns = left[1 : 1 + rows], right[first_column:]
+        inner = math.prod(right[1:first_column])
+        return (
+            (math.prod(of_rows), inner),
+            (inner, math.prod(of_columns)),
+            (1, *of_rows, *of_columns),
+        )
+
     def one(left: FloatArray, right: FloatArray) -> FloatArray:
+        key = left.shape + right.shape
+        found = shapes.get(key)
+        if found is None:
+            found = shapes[key] = shapes_of(left.shape, right.shape)
         if not in_place_left:
             left = left.transpose(order_left)
         if not in_place_right:
             right = right.transpose(order_right)
-        shape_rows, shape_columns = left.shape[1 : 1 + rows], right.shape[first_column:]
-        product = np.dot(
-            left.reshape(math.prod(shape_rows), -1), right.reshape(-1, math.prod(shape_columns))
-        )
-        out: FloatArray = product.reshape(1, *shape_rows, *shape_columns)
+        out: FloatArray = left.reshape(found[0]).dot(right.reshape(found[1])).reshape(found[2])
         return out if in_place_out else out.transpose(order_out)
 
     def many(left: FloatArray, right: FloatArray) -> FloatArray:
