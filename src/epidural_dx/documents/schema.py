@@ -85,8 +85,8 @@ class Separation(Document):
     bits: float
 
 
-class MarrowSeparation(Document):
-    """Two states of the marrow that a test tells apart."""
+class StateSeparation(Document):
+    """Two states of the marrow, or of another target, that a test tells apart."""
 
     states: str
     bits: float
@@ -113,7 +113,10 @@ class NextTest(Document):
     when: str = Field(description="Whether it may be ordered at once.")
     reason: str
     separates: list[Separation]
-    separates_marrow: list[MarrowSeparation]
+    separates_marrow: list[StateSeparation]
+    separates_target: list[StateSeparation] = Field(
+        description="Where the target is neither the cause nor the marrow: its states."
+    )
     cause_bits: float
     marrow_bits: float
     changes_lead: Probability
