@@ -174,7 +174,9 @@ def draw(found: Consultation, out: Path) -> None:
 
     matplotlib.use("Agg")
     bars = min(BARS + 1, len(found.contributions.contributions))
-    figure = Figure(figsize=(13, 2.4 + 0.36 * bars), layout="constrained")
+    figure = Figure(figsize=(13, 2.4 + 0.36 * bars))
+    # labels and boxes reach over their axes: room for their borders at the edge of the picture
+    figure.set_layout_engine("constrained", w_pad=0.15, h_pad=0.1)
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.15))
     plot_waterfall(found, left)
     plot_paths(found, right)

@@ -10,7 +10,7 @@ import numpy as np
 
 from epidural_dx.cli.inputs import open_case, open_model, stage_evidence, with_case_scenario
 from epidural_dx.cli.output import bar, indented, make_console, make_table, text, waiting
-from epidural_dx.cli.showing import print_document, print_warnings, stage_line
+from epidural_dx.cli.showing import print_document, print_warnings, stage_line, words
 from epidural_dx.cli.writing import check_place, written_whole
 from epidural_dx.clinical.display import percent
 from epidural_dx.documents.uncertainty import uncertainty
@@ -91,7 +91,7 @@ def run(
     console.print(stage_line(last))
     console.print()
     _print_causes(console, causes, document["draws"])
-    _print_decision(console, decision)
+    _print_decision(console, decision, document["best_at_means"])
     if tests is not None:
         _print_tests(console, tests)
     if out is not None:
@@ -191,8 +191,10 @@ def _limit(probability: float) -> str:
     return f"{shown:.0f}" if shown >= 9.95 or shown < 0.05 else f"{shown:.1f}"
 
 
-def _print_decision(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print the options of each choice that are the best somewhere."""
+def _print_decision(
+    console: Console, rows: Sequence[Mapping[str, Any]], at_means: Mapping[str, str]
+) -> None:
+    """Print the options of each choice that are the best somewhere, and where the plan differs."""
     table = make_table(
         "Action with the largest expected utility",
         "choice",
@@ -206,7 +208,7 @@ def _print_decision(console: Console, rows: Sequence[Mapping[str, Any]]) -> None
         leads = row["choice"] != last
         if leads or row["best_in"] > 0:
             table.add_row(
-                text(row["choice"].replace("_", " ") if leads else ""),
+                text(words(row["choice"]) if leads else ""),
                 text(row["option"], "bold" if leads else ""),
                 text(percent(row["best_in"]) if row["best_in"] else "never"),
                 text(f"{row['regret']:.3f}"),
@@ -223,7 +225,24 @@ def _print_decision(console: Console, rows: Sequence[Mapping[str, Any]]) -> None
             )
         )
     )
+    for difference in _other_than_at_means(rows, at_means):
+        console.print(indented(text(difference, "yellow")))
     console.print()
+
+
+def _other_than_at_means(
+    rows: Sequence[Mapping[str, Any]], at_means: Mapping[str, str]
+) -> list[str]:
+    """Say where the draws and the model that makes the plans choose differently."""
+    by_draws: dict[str, str] = {}
+    for row in rows:
+        by_draws.setdefault(row["choice"], row["option"])
+    return [
+        f"{words(choice).capitalize()}: on average over the draws {words(option)} is the best, "
+        f"with every figure at its mean, as in plan, {words(at_means[choice])}."
+        for choice, option in by_draws.items()
+        if at_means[choice] != option
+    ]
 
 
 def _print_tests(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -446,6 +446,9 @@ class Uncertainty(Document):
     causes: list[CauseSpread]
     etiology: list[MechanismSpread]
     decision: list[OptionSpread]
+    best_at_means: dict[str, str] = Field(
+        description="Option of every choice that is the best with every figure at its mean."
+    )
     tests: list[TestSpread] | None
     warnings: list[Caution]
 
