@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from epidural_dx.clinical.display import rounded_percent
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -219,7 +221,7 @@ class Answer:
         named = [(d, p) for _, c, d, p in self.ranked_etiology() if c == cause]
         total = sum(p for _, p in named) or 1.0
         return ", ".join(
-            f"{'no driver' if d == 'none' else d.replace('_', ' ')} {p / total:.0%}"
+            f"{'no driver' if d == 'none' else d.replace('_', ' ')} {rounded_percent(p / total)}"
             for d, p in named
             if p >= 0.1 * total
         )
@@ -289,7 +291,7 @@ def _warnings(
         for name, (state, _) in bars.items()
     }
     if 1 - np.prod([1 - p for p in likely.values()]) >= 0.5:
-        reasons = [f"{bars[n][1]} ({p:.0%})" for n, p in likely.items() if p >= 0.05]
+        reasons = [f"{bars[n][1]} ({rounded_percent(p)})" for n, p in likely.items() if p >= 0.05]
         found.append(
             Caution(
                 "contraindication",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -130,8 +131,8 @@ def test_intervals_hold_the_probability_and_can_be_left_out(command: Command) ->
     for row in document(command(*lean, "--json"))["causes"]:
         assert row["lower"] is None and row["upper"] is None
     # the heading of the column, wherever a probability happens to be 90 % too
-    assert "cause 90%" not in shown(command(*lean))
-    assert "cause 90%" in shown(command(*lean[:-1]))
+    assert "cause 90 %" not in shown(command(*lean))
+    assert "cause 90 %" in shown(command(*lean[:-1]))
 
 
 def test_all_stages_are_shown_in_turn(command: Command) -> None:
@@ -342,6 +343,10 @@ def test_cases_with_a_known_cause_are_validated(command: Command) -> None:
     assert {row["prior"] for row in found["scores"]} == {"base_rates", "mix"}
     text = shown(command("validate", str(CASES)))
     assert "log score" in text and "model minus naive Bayes" in text
+    assert "bootstrap over patients" in text
+
+    alone = shown(command("validate", CASE))
+    assert "No intervals" in alone and not re.search(r"\d \[-?\d", alone)
 
 
 def test_a_mix_of_ones_own_replaces_that_of_the_collection(
@@ -361,7 +366,10 @@ def test_a_mix_of_ones_own_replaces_that_of_the_collection(
 
 def test_check_counts_every_column_once_and_compares_the_scenarios(command: Command) -> None:
     """Coverage by cause and by variable each add up to all columns; shares add up to 1."""
-    found = document(command("check", "--json"))
+    ran = command("check", "--json")
+    assert ran.code == 0
+    assert all(line.startswith("Compiling scenario ") for line in ran.err.splitlines())
+    found = json.loads(ran.out)
     for grade in ("columns", "counted", "estimated", "expert", "assumed"):
         assert sum(c[grade] for c in found["by_cause"]) == found["coverage"][grade]
         assert sum(c[grade] for c in found["by_variable"]) == found["coverage"][grade]
@@ -373,6 +381,10 @@ def test_check_counts_every_column_once_and_compares_the_scenarios(command: Comm
     for row in found["scenarios"]:
         assert sum(v for k, v in row.items() if k != "scenario") == pytest.approx(1)
     assert any(row["fitted"] for row in found["rates"])
+    for row in found["rates"]:
+        assert row["verdict"] in ("met", "within", "differs")
+        assert (row["verdict"] == "met") == (abs(row["residual"]) <= 0.1)
+    assert not [r for r in found["rates"] if r["fitted"] and r["verdict"] == "differs"]
     assert found["size"]["multiply_adds"] > 0
     assert {p.stem for p in CASES.glob("*.yaml")} == set(found["size"]["multiply_adds_of_patients"])
 

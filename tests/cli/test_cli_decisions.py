@@ -5,19 +5,25 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from cli_runs import CASES, Command, Ran
+from rich.console import Console
 
 import epidural_dx as edx
 from epidural_dx.analysis.uncertainty import posterior_draws
+from epidural_dx.cli import output
+from epidural_dx.cli.output import text as words_of
 from epidural_dx.clinical.case import read_case
 
 CASE = str(CASES / "melanoma_marrow_hematoma.yaml")
 AT_MRI = (CASE, "--stage", "mri")
+EMH_AT_MRI = (str(CASES / "emh_tdt_paraspinal.yaml"), "--stage", "mri")
 FIGURE = "level=thoracolumbar | lesion_subtype=leukemia"
 DRAWS = ("--draws", "50")
 SEVEN = (
@@ -353,6 +359,80 @@ def test_two_models_are_compared(command: Command) -> None:
     assert f"{len(names)} figures differ" in shown(command(*case))
 
 
+# ------------------------------------------------------------------------------- on paper
+
+
+def test_a_narrow_terminal_shows_every_column_of_the_tests(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At 80 characters price and chance of a new lead stay; the order is spelled as it is typed."""
+    monkeypatch.setenv("COLUMNS", "80")
+    ran = command("next-tests", *AT_MRI, "--by", "information-per-hour")
+    assert max(map(len, ran.out.splitlines())) <= 80
+    text = shown(ran)
+    assert "by information-per-hour" in text
+    for heading in ("bits/hour", "bits", "time", "USD", "lead", "tells apart"):
+        assert heading in text
+    assert " min " in text and " h " in text
+
+
+def test_tests_about_another_variable_say_which_of_its_states_they_tell_apart(
+    command: Command,
+) -> None:
+    """The column is about the target, not empty, and the document holds the same."""
+    ask = ("next-tests", *EMH_AT_MRI, "--target", "emh_activity")
+    best = document(command(*ask, "--json"))["next_tests"][0]
+    pair = best["separates_target"][0]
+    assert pair["bits"] <= best["information_bits"] + 3 * best["standard_error"] + 1e-9
+    assert pair["states"] in shown(command(*ask))
+    about_causes = document(command("next-tests", *EMH_AT_MRI, "--json"))["next_tests"][0]
+    assert about_causes["separates_target"] == []
+
+
+def test_uncertainty_says_where_the_draws_choose_otherwise_than_the_plan(
+    command: Command,
+) -> None:
+    """One sentence names both actions exactly where they differ."""
+    ask = ("uncertainty", *EMH_AT_MRI)
+    found = document(command(*ask, "--json"))
+    text = shown(command(*ask))
+    firsts: dict[str, str] = {}
+    for row in found["decision"]:
+        firsts.setdefault(row["choice"], row["option"])
+    assert set(firsts) == set(found["best_at_means"])
+    differ = [c for c, option in firsts.items() if option != found["best_at_means"][c]]
+    assert differ
+    assert text.count("with every figure at its mean, as in plan") == len(differ)
+
+
+def test_one_percent_sign_is_like_another(command: Command) -> None:
+    """A number and its sign stand apart, everywhere in one output."""
+    for verb in ("plan", "uncertainty", "sensitivity", "next-tests"):
+        assert not re.search(r"\d%", command(verb, *AT_MRI).out)
+
+
+def test_text_breaks_names_at_underscores_and_keeps_percent_signs() -> None:
+    """Narrow columns break long names at underscores, and no line begins with a percent sign."""
+    console = Console(width=12, file=io.StringIO())
+    console.print(words_of("none 89 % or vascular_malformation_present"))
+    assert isinstance(console.file, io.StringIO)
+    lines = [line.rstrip() for line in console.file.getvalue().splitlines()]
+    assert "".join(lines[-3:]) == "vascular_malformation_present"
+    assert not [line for line in lines if line.startswith("%") or len(line) > 12 + 1]
+
+
+def test_a_pipe_is_told_of_slow_work_where_that_is_wanted(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line on standard error after a while, only where nothing can be refused any more."""
+    monkeypatch.setattr(output, "PIPED_PATIENCE", 0.01)
+    with output.waiting("Compiling scenario 1 of 7", piped=True):
+        time.sleep(0.3)
+    with output.waiting("Compiling the model"):
+        time.sleep(0.1)
+    assert capsys.readouterr().err == "Compiling scenario 1 of 7 …\n"
+
+
 # ------------------------------------------------------------------------------- bad input
 
 
@@ -367,7 +447,8 @@ def test_two_models_are_compared(command: Command) -> None:
         (["plan", "--plot", "plan.gif"], ["plan.gif", ".svg"]),
         (["next-tests", "--plot", "nowhere/plan.svg"], ["nowhere/plan.svg", "no such folder"]),
         (["next-tests", "--exclude", "mri_contrst"], ["mri_contrst", "mri_contrast"]),
-        (["next-tests", "--by", "information-per-cast"], ["information_per_cost"]),
+        (["next-tests", "--by", "information-per-cast"], ["information-per-cost"]),
+        (["next-tests", "--target", "marrow"], ["marrow_infiltration or", "marrow_biopsy"]),
         (
             ["next-tests", *(w for v in SEVEN for w in ("--target", v))],
             ["joint states", "name fewer variables"],

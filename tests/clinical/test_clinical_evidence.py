@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from epidural_dx.clinical import Evidence, read_evidence
+from epidural_dx.clinical.notes import RoutineNote
 from epidural_dx.errors import EvidenceError
 from epidural_dx.network.variable import Variable
 
@@ -215,6 +216,8 @@ def test_names_may_be_aliases(read):
     evidence = read({"hb": "7.9 g/dL", "plt": 24, "dimer": "5 mg/L FEU", "Known Mds": "yes"})
     assert set(evidence.likelihoods) == {"hemoglobin", "platelets", "d_dimer", "known_mds"}
     assert "hb read as hemoglobin" in evidence.notes
+    assert all(isinstance(note, RoutineNote) for note in evidence.notes)
+    assert not any(isinstance(note, RoutineNote) for note in read({"age_group": 1839}).notes)
 
 
 def test_a_finding_that_stands_for_several_is_rewritten(read):

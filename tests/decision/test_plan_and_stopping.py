@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import numpy as np
@@ -83,6 +84,8 @@ def test_plan_keeps_the_needle_out_while_it_is_put_off(plan: Plan) -> None:
 def test_plan_reads_as_text_and_json(plan: Plan) -> None:
     """The plan prints as a tree and is plain data."""
     text = plan.as_text()
+    assert str(plan) == text
+    assert not re.search(r"0\.\d+ h", text)
     assert text.startswith("Acting now: ")
     assert "Order now: " in text
     assert json.loads(json.dumps(plan.as_dict()))["plan"]["order"] == list(plan.first.tests)

@@ -10,6 +10,7 @@ import pytest
 import epidural_dx as edx
 from epidural_dx.literature.base import LiteratureBase
 from epidural_dx.literature.pooling import GRADES
+from epidural_dx.literature.rows import Source
 
 
 def test_every_figure_has_a_source_or_is_context(literature: LiteratureBase) -> None:
@@ -98,3 +99,12 @@ def test_rows_named_by_stated_columns_exist(priors: Path, literature: Literature
     with (priors / "stated.csv").open(encoding="utf-8", newline="") as handle:
         for row in csv.DictReader(handle):
             assert {r for r in row["rows"].split("|") if r} <= known, row["id"]
+
+
+def test_a_source_without_authors_is_named_as_its_rows_call_it() -> None:
+    """No reader meets a raw id: the first label stands in for a citation, and only then."""
+    labels = "series of 324 episodes | the same as summarised"
+    nameless = Source("series_324", *[""] * 8, labels)
+    assert nameless.citation == "series of 324 episodes"
+    known = Source("doi:10/x", "Lam NG", "", "World Neurosurg", "2024", "10/x", "", "", "", labels)
+    assert known.citation == "Lam NG. World Neurosurg. 2024. doi:10/x"

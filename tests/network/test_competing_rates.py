@@ -17,6 +17,7 @@ from epidural_dx.network.population import Population
 from epidural_dx.network.rates import (
     COLUMNS,
     SINGLE_LOG_SD,
+    RateCheck,
     RateFigure,
     RateTable,
     pool_rates,
@@ -334,3 +335,17 @@ def test_the_posterior_is_the_sum_of_the_enumerated_rates(
 def likelihood(model: edx.Model, name: str, weights: Mapping[str, float]) -> dict[str, float]:
     """Name every state of the variable, 0 where the weights are silent."""
     return {s: weights.get(s, 0.0) for s in model.variables[name].states}
+
+
+@pytest.mark.parametrize(
+    ("implied", "verdict"),
+    [(100.0, "met"), (109.0, "met"), (60.0, "within"), (190.0, "within"), (20.0, "differs")],
+)
+def test_a_rate_differs_where_it_is_off_by_more_than_it_is_uncertain_by(
+    implied: float, verdict: str
+) -> None:
+    """Two standard deviations of the logarithm, here a factor of four, decide."""
+    check = RateCheck("emh", "obesity", "present", 100.0, implied, False, (), math.log(2.0))
+    assert check.verdict == verdict
+    nothing = RateCheck("emh", "obesity", "present", 100.0, 0.0, False, (), math.log(2.0))
+    assert nothing.verdict == "differs"

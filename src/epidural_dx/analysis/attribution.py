@@ -30,6 +30,7 @@ from epidural_dx.analysis.parameters import (
     LEVELS,
     Parameter,
     parameter_draws,
+    source_citation,
     source_shares,
 )
 from epidural_dx.analysis.response import table_map, table_response
@@ -418,7 +419,6 @@ def _by_source(
     weight = np.array([[share.get(n, 0.0) for n in names] for share in shares])
     fed = weight > 0
     whole, whole_error = first_order(outcome, np.asarray(columns @ fed))
-    sources = model.literature.sources
     return pd.DataFrame(
         {
             "name": names,
@@ -427,7 +427,7 @@ def _by_source(
             "index": whole,
             "index_error": whole_error,
             "parameters": fed.sum(axis=0),
-            "citation": [sources[n].citation if n in sources else "" for n in names],
+            "citation": [source_citation(model, n) for n in names],
         }
     )
 

@@ -411,13 +411,13 @@ def _drivers(found: Consultation, cause: str) -> str:
 
 def _stories(found: Consultation) -> str:
     told = [s for s in found.stories if s.probability >= 0.005]
-    text = " ".join(
+    text = "\n".join(
         f"{number}. {sentence(s.text)}: {share(s.probability)}."
         for number, s in enumerate(told, 1)
     )
     if told and told[0].cause != found.answer.ranked_causes()[0][0]:
         text += (
-            f" The first story does not end in {cause_words(found.answer.ranked_causes()[0][0])}, "
+            f"\nThe first story does not end in {cause_words(found.answer.ranked_causes()[0][0])}, "
             "whose probability is spread over many."
         )
     return text

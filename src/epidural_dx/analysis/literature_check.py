@@ -29,7 +29,8 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -407,21 +408,27 @@ def _subtypes(model: Model, quantity: Quantity) -> tuple[str, ...]:
     return tuple(found)
 
 
-def cause_shares(model: Model, scenarios: Iterable[str]) -> list[dict[str, Any]]:
-    """Share of every cause before any evidence, one row per scenario."""
-    return [
-        {
-            "scenario": name,
-            **dict(
-                zip(
-                    model.causes,
-                    _scenario(model, name).base_marginals["lesion_cause"].tolist(),
-                    strict=True,
-                )
-            ),
-        }
-        for name in scenarios
-    ]
+def cause_shares(
+    model: Model,
+    scenarios: Iterable[str],
+    say: Callable[[str], AbstractContextManager[object]] = nullcontext,
+) -> list[dict[str, Any]]:
+    """Share of every cause before any evidence, one row per scenario.
+
+    Parameters
+    ----------
+    model : Model
+    scenarios : iterable of str
+    say : callable
+        Called with a word on every scenario: the first time, each takes as long as the model did.
+    """
+    names = list(scenarios)
+    rows = []
+    for place, name in enumerate(names, start=1):
+        with say(f"Compiling scenario {place} of {len(names)}, {name}"):
+            shares = _scenario(model, name).base_marginals["lesion_cause"].tolist()
+        rows.append({"scenario": name, **dict(zip(model.causes, shares, strict=True))})
+    return rows
 
 
 # ------------------------------------------------------------------ what to ask

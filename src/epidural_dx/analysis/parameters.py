@@ -26,6 +26,8 @@ Array = NDArray[np.float64]
 EXPERTS = "expert_tables"
 #: Stands for declared defaults among the sources.
 ASSUMED = "declared_default"
+#: What these two are called for people.
+STAND_INS = {EXPERTS: "experts' tables, not told apart", ASSUMED: "declared defaults"}
 #: Groups of parameters that share is given for.
 LEVELS = ("parameter", "group", "cause", "source")
 
@@ -318,6 +320,12 @@ def source_shares(model: Model, parameters: Sequence[Parameter]) -> list[dict[st
         total = sum(weights.values())
         found[p.key] = {s: w / total for s, w in weights.items()}
     return [found[p.key] for p in parameters]
+
+
+def source_citation(model: Model, name: str) -> str:
+    """Return one line on a source of :func:`source_shares` for people; empty if none is known."""
+    source = model.literature.sources.get(name)
+    return STAND_INS.get(name, "") if source is None else source.citation
 
 
 def _add(weights: dict[str, float], sources: Sequence[str], amount: float) -> None:

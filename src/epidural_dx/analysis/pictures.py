@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 #: Contributions drawn one by one; the rest is one bar.
 BARS = 12
+#: Characters in a line of a finding's label.
+LABEL = 40
 #: Findings drawn with their ways.
 WAYS = 9
 #: Distance of two boxes of conditions.
@@ -144,7 +146,7 @@ def plot_paths(found: Consultation, axes: Axes) -> None:
         _box(axes, x[name], y[name], f"{words}\n{share(float(p))}", "center", "#eaf2f8")
     cause = textwrap.fill(sentence(cause_words(found.cause)), 16)
     _box(axes, 1.0, 0.5, f"{cause}\n{share(found.probability)}", "center", "#fdebd0")
-    axes.set_xlim(-0.55, 1.15)
+    axes.set_xlim(-0.6, 1.2)
     axes.set_ylim(-0.05, 1.05)
     axes.set_axis_off()
     axes.set_title("Through what they act (blue: for, orange: against)", fontsize=10)
@@ -183,7 +185,9 @@ def _box(axes: Axes, x: float, y: float, words: str, side: str, color: str = "wh
 
 
 def _finding(found: Consultation, name: str) -> str:
-    return textwrap.shorten(finding_words(found.model, found.evidence, name), 44, placeholder=" …")
+    """Return a finding in two lines at most."""
+    words = finding_words(found.model, found.evidence, name)
+    return textwrap.fill(textwrap.shorten(words, 2 * LABEL - 6, placeholder=" …"), LABEL)
 
 
 def _spread(names: Sequence[str]) -> dict[str, float]:

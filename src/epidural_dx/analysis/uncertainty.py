@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import xarray as xr
 
     from epidural_dx.clinical.evidence import Evidence
+    from epidural_dx.inference import Bank
     from epidural_dx.model import Model, RawEvidence
 
 Array = NDArray[np.float64]
@@ -436,8 +437,6 @@ def decision_values(
     EvidenceError
         Unknown decision, no draws, bad evidence.
     """
-    from epidural_dx.decision.utilities import read_utilities  # diagnose does without
-
     if decision not in DECISIONS:
         raise EvidenceError(
             f"{decision!r} is no decision",
@@ -447,24 +446,65 @@ def decision_values(
         )
     if draws < 1:
         raise EvidenceError(f"draws must be at least 1, got {draws}", value=draws)
-    at = model.position("lesion_cause")
-    want = () if decision == "cause" else ("joints",)
-    result = model.engine.run(
-        model.arrays(model.read_evidence(evidence)),
-        target=(at,),
-        want=want,
-        bank=model.bank(draws, seed, quasi_random=quasi_random),
-    )
+    bank = model.bank(draws, seed, quasi_random=quasi_random)
     if decision == "cause":
+        result = model.engine.run(
+            model.arrays(model.read_evidence(evidence)),
+            target=(model.position("lesion_cause"),),
+            want=(),
+            bank=bank,
+        )
         size = len(model.causes)
         return (Choice("named_cause", model.causes, result.posterior[0], np.eye(size)),)
+    return _treatment(model, evidence, bank)
+
+
+def best_at_means(model: Model, evidence: Evidence | RawEvidence) -> dict[str, str]:
+    """Option of every treatment choice that is the best with every figure at its mean.
+
+    Parameters
+    ----------
+    model : Model
+    evidence : Evidence or mapping
+
+    Returns
+    -------
+    dict of str to str
+        By the name of the choice, as in :func:`decision_values`. What has the largest mean value
+        over the draws may be another, where the posterior is skewed by the spread of a figure.
+
+    Raises
+    ------
+    EvidenceError
+        Bad evidence.
+    """
+    choices = _treatment(model, evidence, None)
+    return {c.name: c.options[int(c.values[0].argmax())] for c in choices}
+
+
+def _treatment(
+    model: Model, evidence: Evidence | RawEvidence, bank: Bank | None
+) -> tuple[Choice, ...]:
+    """Values of the actions on lesion and marrow: by draw, or one row with the means."""
+    from epidural_dx.decision.utilities import read_utilities  # diagnose does without
+
+    result = model.engine.run(
+        model.arrays(model.read_evidence(evidence)),
+        target=(model.position("lesion_cause"),),
+        want=("joints",),
+        bank=bank,
+    )
     assert result.joints is not None
     states = [model.variables[v].states for v in ("limb_weakness", "marrow_infiltration")]
     u = read_utilities(model._priors, model.causes, states[0], states[1])
     lesion = u.lesion() - u.extra_harm[:, :, None] - u.harm[:, None, None]
     marrow = u.marrow_value() - u.marrow_harm[:, None]
-    with_weakness = result.joints[model.position("limb_weakness")][0]
-    with_marrow = result.joints[model.position("marrow_infiltration")][0]
+    with_weakness, with_marrow = (
+        joint.reshape(-1, *joint.shape[-2:])
+        for joint in (
+            result.joints[model.position(v)] for v in ("limb_weakness", "marrow_infiltration")
+        )
+    )
     by_cause = [j.mean(axis=0) for j in (with_weakness, with_marrow)]
     shares = [j / np.maximum(j.sum(axis=1, keepdims=True), 1e-300) for j in by_cause]
     return (

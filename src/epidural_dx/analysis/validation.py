@@ -60,6 +60,8 @@ METHODS = ("model", "naive_bayes", "prior")
 #: A cause that the collection does not hold gets the share of this many cases, so that it stays
 #: possible.
 ABSENT_CAUSE_CASES = 0.5
+#: Fewest patients that a bootstrap over patients says anything about.
+FEWEST_RESAMPLED = 5
 #: A wrong leader with at least this probability is called over-confident.
 OVERCONFIDENT = 0.8
 
@@ -457,6 +459,11 @@ class ValidationReport:
                     }
                 )
         return result
+
+    @property
+    def has_intervals(self) -> bool:
+        """Whether there are enough patients for a bootstrap over them."""
+        return len(self.cases) >= FEWEST_RESAMPLED
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as one JSON document."""
@@ -901,12 +908,17 @@ def _mix(
 
 
 def summary_table(report: ValidationReport) -> list[list[str]]:
-    """Lay out the main scores as text cells, header first."""
+    """Lay out the main scores as text cells, header first; intervals where they mean something."""
     header = ["prior", "method", "top 1", "top 3", "log score", "acceptable", "Brier", "ECE"]
     names = ["top_1", "top_3", "log_score", "log_score_acceptable", "brier", "calibration_error"]
     table = [header]
     for row in report.rows():
-        cells = [f"{row[n]:.2f} [{row[n + '_lower']:.2f}, {row[n + '_upper']:.2f}]" for n in names]
+        cells = [f"{row[n]:.2f}" for n in names]
+        if report.has_intervals:
+            cells = [
+                f"{cell} [{row[n + '_lower']:.2f}, {row[n + '_upper']:.2f}]"
+                for n, cell in zip(names, cells, strict=True)
+            ]
         table.append([row["prior"], row["method"], *cells])
     return table
 
@@ -935,8 +947,11 @@ def text_report(report: ValidationReport, prior: str = "mix") -> str:
         f"conditions and drivers of {report.model['mix_scenario']}).",
         *report.notes,
         *(f"Skipped: {name} ({why})." for name, why in report.skipped),
-        f"Intervals: {report.confidence:.0%}, bootstrap over patients, "
-        f"{report.bootstrap} resamples, seed {report.seed}.",
+        f"Intervals: {100 * report.confidence:g} %, bootstrap over patients, "
+        f"{report.bootstrap} resamples, seed {report.seed}."
+        if report.has_intervals
+        else f"No intervals: resampling fewer than {FEWEST_RESAMPLED} patients says nothing about "
+        "others.",
         "",
         aligned(summary_table(report)),
         "",
@@ -945,10 +960,10 @@ def text_report(report: ValidationReport, prior: str = "mix") -> str:
         "",
     ]
     for row in report.comparison_rows():
+        span = f" [{row['lower']:+.3f}, {row['upper']:+.3f}]" if report.has_intervals else ""
         parts.append(
-            f"{row['prior']}, {row['score']}: model minus {row['second']}: {row['mean']:+.3f} "
-            f"[{row['lower']:+.3f}, {row['upper']:+.3f}] nats per patient; better in "
-            f"{row['better']}, worse in {row['worse']}"
+            f"{row['prior']}, {row['score']}: model minus {row['second']}: {row['mean']:+.3f}"
+            f"{span} nats per patient; better in {row['better']}, worse in {row['worse']}"
         )
     wrong = misdiagnosis_summary(report, prior)
     if wrong["n"]:
@@ -956,11 +971,16 @@ def text_report(report: ValidationReport, prior: str = "mix") -> str:
             f"{prior}: the true cause stands above the first, wrong diagnosis in "
             f"{wrong['above']} of {wrong['n']} patients"
         )
+    dependence = report.dependence_rows()
+    if not report.has_intervals:
+        dependence = [
+            {k: v for k, v in row.items() if k not in ("lower", "upper")} for row in dependence
+        ]
     for title, rows in (
         ("calibration of the leading cause", report.calibration_rows(prior)),
         ("by final cause", report.cause_rows(prior)),
         ("by stage", report.stage_rows(prior)),
-        ("model minus naive Bayes", report.dependence_rows()),
+        ("model minus naive Bayes", dependence),
         ("who is taken for whom", _taken_for(report, prior)),
         ("patients, worst first", report.case_rows(prior)),
     ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +15,13 @@ from epidural_dx.cli.output import (
     make_console,
     make_table,
     number,
-    percent,
     print_json,
     text,
     waiting,
 )
+from epidural_dx.cli.showing import ROOMY
 from epidural_dx.cli.writing import check_place, written_whole
+from epidural_dx.clinical.display import percent
 from epidural_dx.errors import EvidenceError
 
 if TYPE_CHECKING:
@@ -65,8 +67,7 @@ def run(*, card: Path | None, as_json: bool, model_options: Mapping[str, Any]) -
     with waiting("Building the tables"):
         built = model.built
         catalog = read_catalog(priors)
-    with waiting("Compiling every scenario"):
-        shares = cause_shares(model, read_scenarios(priors))
+    shares = cause_shares(model, read_scenarios(priors), partial(waiting, piped=True))
     information = model.query({}).information
     bits = {name: float(information[i]) for i, name in enumerate(model.variables)}
     marginals = {name: p.tolist() for name, p in model.base_marginals.items()}
@@ -98,6 +99,9 @@ def run(*, card: Path | None, as_json: bool, model_options: Mapping[str, Any]) -
                 "figure": c.figure,
                 "implied": c.implied,
                 "residual": c.implied / c.figure - 1,
+                "deviation": c.deviation,
+                "verdict": c.verdict,
+                "note": c.note,
                 "fitted": c.used,
                 "rows": list(c.rows),
             }
@@ -186,7 +190,7 @@ def _print_head(console: Console, document: Mapping[str, Any]) -> None:
 
 
 def _print_coverage(console: Console, title: str, groups: Sequence[Coverage]) -> None:
-    table = make_table(title, "", "columns", *GRADES, "patients", "rows", right=tuple(range(1, 8)))
+    table = make_table(title, "", "all", *GRADES, "patients", "rows", right=tuple(range(1, 8)))
     for one in groups:
         table.add_row(
             text(one.name),
@@ -195,9 +199,16 @@ def _print_coverage(console: Console, title: str, groups: Sequence[Coverage]) ->
             text(number(one.ess, 2)),
             text(str(one.rows) if one.rows else "·"),
         )
-    table.columns[0].no_wrap = True
+    if console.width < ROOMY:
+        table.padding = (0, 1, 0, 0)
+    else:
+        table.columns[0].no_wrap = True
     console.print(indented(table))
-    console.print(indented(text("patients: median effective sample size of a column", "dim")))
+    console.print(
+        indented(
+            text("all: columns; patients: median effective sample size of a column", "dim")
+        )
+    )
     console.print()
 
 
@@ -220,7 +231,8 @@ def _print_weakest(console: Console, spots: Sequence[WeakSpot]) -> None:
             text(number(spot.ess, 2)),
             text(f"{spot.use:.4f}"),
         )
-    table.columns[0].no_wrap = True
+    if console.width >= ROOMY:
+        table.columns[0].no_wrap = True
     console.print(indented(table))
     console.print(
         indented(
@@ -234,49 +246,64 @@ def _print_weakest(console: Console, spots: Sequence[WeakSpot]) -> None:
 
 
 def _print_rates(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
+    title = "Yearly rates per 100,000 people: the figure (mostly the experts') against the model"
     table = make_table(
-        "Yearly rates per 100,000 people: the figure (mostly the experts') against the model. "
-        "fitted: an input; check: compared, never fed in",
-        "cause",
-        "in people with",
-        "figure",
-        "implied",
-        "off",
-        "",
-        right=(2, 3, 4),
+        title, "cause", "in people with", "figure", "implied", "off", "verdict", right=(2, 3, 4)
     )
+    if console.width < ROOMY:
+        table.padding = (0, 1, 0, 0)
     for row in rows:
-        off = row["residual"]
-        large = abs(off) > 0.1 and row["fitted"]
+        matters = row["verdict"] == "differs"
         table.add_row(
             text(row["cause"]),
             text(f"{row['given']} {row['state']}"),
             text(number(row["figure"])),
             text(number(row["implied"])),
-            text(f"{100 * off:+.0f}%", "yellow" if large else ""),
-            text("fitted" if row["fitted"] else "check", "dim"),
+            text(f"{100 * row['residual']:+.0f} %", "yellow" if matters else ""),
+            text(_verdict(row), "" if matters else "dim"),
         )
     console.print(indented(table))
+    console.print(
+        indented(
+            text(
+                "met: off by 10 % at most. within: off by less than the figure is uncertain by "
+                "(2 standard deviations of its logarithm), which does not matter. differs: off by "
+                "more, which matters unless the reason holds. Fitted figures are an input; the "
+                "others are compared, never fed in.",
+                "dim",
+            )
+        )
+    )
     console.print()
+
+
+def _verdict(row: Mapping[str, Any]) -> str:
+    """Say whether a difference matters, and why it is there."""
+    told = f"{row['verdict']}, fitted" if row["fitted"] else str(row["verdict"])
+    if row["verdict"] != "differs":
+        return told
+    return f"{told}: {row['note'].partition(':')[0] or 'not explained'}"
 
 
 def _print_shares(
     console: Console, causes: Sequence[str], shares: Sequence[Mapping[str, Any]]
 ) -> None:
-    names = [str(row["scenario"]) for row in shares]
-    table = make_table(
-        "Share of lesions by cause, before any finding",
-        "cause",
-        *(name.replace("_", " ") for name in names),
-        right=(),
-    )
-    for cause in sorted(causes, key=lambda c: -shares[0][c]):
-        table.add_row(text(cause), *(text(percent(row[cause])) for row in shares))
-    table.columns[0].no_wrap = True
-    for column in table.columns[1:]:
-        column.justify = "right"
-    console.print(indented(table))
-    console.print()
+    """Print the shares under every scenario, in two tables where one is too wide."""
+    size = len(shares) if console.width >= ROOMY else (len(shares) + 1) // 2
+    for start in range(0, len(shares), size):
+        part = shares[start : start + size]
+        table = make_table(
+            "Share of lesions by cause, before any finding" if start == 0 else None,
+            "cause",
+            *(str(row["scenario"]).replace("_", " ") for row in part),
+        )
+        for cause in sorted(causes, key=lambda c: -shares[0][c]):
+            table.add_row(text(cause), *(text(percent(row[cause])) for row in part))
+        table.columns[0].no_wrap = True
+        for column in table.columns[1:]:
+            column.justify = "right"
+        console.print(indented(table))
+        console.print()
 
 
 def _print_unused(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:

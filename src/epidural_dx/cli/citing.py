@@ -195,7 +195,7 @@ def _value(row: Row) -> str:
         except ValueError:
             return cell
         if share and 0 <= value <= 1:
-            return f"{100 * value:.2g}%" if value < 0.1 else f"{100 * value:.0f}%"
+            return f"{100 * value:.2g} %" if value < 0.1 else f"{100 * value:.0f} %"
         return number(value)
 
     point = row["point"]

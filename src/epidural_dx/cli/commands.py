@@ -106,7 +106,7 @@ def diagnose(
         bool, typer.Option("--no-tests", help="Leave out the next tests (faster).")
     ] = False,
     no_intervals: Annotated[
-        bool, typer.Option("--no-intervals", help="Leave out the 90% intervals (faster).")
+        bool, typer.Option("--no-intervals", help="Leave out the 90 % intervals (faster).")
     ] = False,
     format: Annotated[
         str | None,

@@ -6,16 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from epidural_dx.cli.inputs import open_case, open_model, stage_evidence, with_case_scenario
-from epidural_dx.cli.output import (
-    indented,
-    make_console,
-    make_table,
-    number,
-    percent,
-    text,
-    waiting,
-)
+from epidural_dx.cli.output import indented, make_console, make_table, number, text, waiting
 from epidural_dx.cli.showing import print_document, print_warnings, stage_line
+from epidural_dx.clinical.display import percent
 from epidural_dx.documents import robustness as documents
 from epidural_dx.errors import EvidenceError
 

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from epidural_dx.cli.inputs import open_case, open_model, stage_evidence, with_case_scenario
-from epidural_dx.cli.output import (
-    bar,
-    indented,
-    make_console,
-    make_table,
-    percent,
-    text,
-    waiting,
-)
+from epidural_dx.cli.output import bar, indented, make_console, make_table, text, waiting
 from epidural_dx.cli.showing import print_document, print_warnings, stage_line
 from epidural_dx.cli.writing import check_place, written_whole
+from epidural_dx.clinical.display import percent
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -83,9 +77,12 @@ def _print_letter(console: Console, found: Consultation) -> None:
     width = console.width - 2
     for heading, paragraph in letter(found):
         console.print(text(heading, "bold cyan"))
-        # a number and its sign stay on one line
-        for line in textwrap.wrap(paragraph.replace(" %", "\u00a0%"), width):
-            console.print(indented(text(line.replace("\u00a0", " "))))
+        for part in paragraph.splitlines():
+            hanging = "   " if re.match(r"\d\. ", part) else ""
+            # a number and its sign stay on one line
+            held = part.replace(" %", "\u00a0%")
+            for line in textwrap.wrap(held, width, subsequent_indent=hanging):
+                console.print(indented(text(line.replace("\u00a0", " "))))
         console.print()
     for number, source in enumerate(references(found), start=1):
         hanging = " " * (len(str(number)) + 3)
@@ -143,7 +140,7 @@ def _print_table(console: Console, found: Consultation) -> None:
         "times as high). alone: the change when this finding alone is taken away, all others stay; "
         f"for {found.weights[0]['cause'] if found.weights else found.cause}. → the condition "
         f"through which it acts most. against {found.rival}: likelihood ratio of the finding by "
-        "itself with its 90% interval.",
+        "itself with its 90 % interval.",
         console.width - 2,
     ):
         console.print(indented(text(line, "dim")))
@@ -177,7 +174,9 @@ def draw(found: Consultation, out: Path) -> None:
 
     matplotlib.use("Agg")
     bars = min(BARS + 1, len(found.contributions.contributions))
-    figure = Figure(figsize=(13, 2.4 + 0.36 * bars), layout="constrained")
+    figure = Figure(figsize=(13, 2.4 + 0.36 * bars))
+    # labels and boxes reach over their axes: room for their borders at the edge of the picture
+    figure.set_layout_engine("constrained", w_pad=0.15, h_pad=0.1)
     left, right = figure.subplots(1, 2, width_ratios=(1, 1.15))
     plot_waterfall(found, left)
     plot_paths(found, right)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from epidural_dx.cli.inputs import open_model
@@ -13,12 +13,11 @@ from epidural_dx.cli.output import (
     make_console,
     make_table,
     number,
-    percent,
     print_json,
     text,
 )
-from epidural_dx.cli.showing import amount, words
-from epidural_dx.clinical.display import pretty
+from epidural_dx.cli.showing import words
+from epidural_dx.clinical.display import duration, percent, pretty, short_number
 from epidural_dx.documents import listings
 
 if TYPE_CHECKING:
@@ -152,7 +151,7 @@ def tests(name: str | None, *, as_json: bool, model_options: Mapping[str, Any]) 
     if name is not None:
         _test(console, documents[0])
         return
-    table = make_table(None, "test", "hours", "USD", "harm", "reveals", right=(1, 2, 3))
+    table = make_table(None, "test", "time", "USD", "harm", "reveals", right=(1, 2, 3))
     for one in documents:
         findings = one["findings"]
         shown = ", ".join(findings[:4])
@@ -160,8 +159,8 @@ def tests(name: str | None, *, as_json: bool, model_options: Mapping[str, Any]) 
             shown += f" and {len(findings) - 4} more"
         table.add_row(
             text(one["test"]),
-            text(amount(one.get("turnaround_hours"))),
-            text(amount(one.get("price_usd"))),
+            text(_told(one.get("turnaround_hours"), duration)),
+            text(_told(one.get("price_usd"), short_number)),
             text(_risk(one.get("serious_harm"))),
             text(shown or "–", "dim"),
         )
@@ -188,10 +187,14 @@ def _test(console: Any, one: Mapping[str, Any]) -> None:
     console.print(indented(table))
 
 
+def _told(value: object, words: Callable[[float], str]) -> str:
+    return words(value) if isinstance(value, int | float) and value == value else "–"
+
+
 def _risk(value: object) -> str:
     if not isinstance(value, int | float):
         return "–"
-    return fine_percent(value) if value >= 1e-5 else "<0.001%"
+    return fine_percent(value) if value >= 1e-5 else "<0.001 %"
 
 
 # ------------------------------------------------------------------------------- causes

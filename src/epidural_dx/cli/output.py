@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,6 +21,8 @@ WIDEST = 120
 
 #: Seconds of silence before something moves on the terminal.
 PATIENCE = 0.7
+#: Seconds of silence before a line tells a file or pipe what takes so long.
+PIPED_PATIENCE = 5.0
 
 
 def make_console() -> Console:
@@ -73,10 +77,48 @@ def make_table(title: str | None, *columns: str, right: Sequence[int] = ()) -> T
 
 
 def text(content: str, style: str = "") -> Any:
-    """Return styled text; nothing in it is read as markup."""
+    """Return styled text that wraps well; nothing in it is read as markup."""
+    return _text_class()(content, style=style)
+
+
+#: Stands for a space at which no line ends (rich ends lines at no-break spaces too).
+_HELD = "\ue000"
+
+
+@cache
+def _text_class() -> Any:
     from rich.text import Text
 
-    return Text(content, style=style)
+    class WrappedText(Text):
+        """Text that keeps a number and its % on one line, and breaks long names after ``_``."""
+
+        def wrap(self, console: Any, width: int, **options: Any) -> Any:
+            """Return the lines of the text."""
+            held = Text.copy(self)
+            held.plain = held.plain.replace(" %", f"{_HELD}%")
+            cuts = _name_cuts(held.plain, width)
+            if cuts:
+                held = Text(" ").join(held.divide(cuts))
+            lines = held.wrap(console, width, **options)
+            for line in lines:
+                line.plain = line.plain.replace(_HELD, " ")
+            return lines
+
+    return WrappedText
+
+
+def _name_cuts(content: str, width: int) -> list[int]:
+    """Return the places after underscores at which names longer than a line are broken."""
+    cuts = []
+    for word in re.finditer(r"\S+", content):
+        start = word.start()
+        while word.end() - start > width:
+            cut = content.rfind("_", start, start + width) + 1
+            if cut <= start:
+                break
+            cuts.append(cut)
+            start = cut
+    return cuts
 
 
 def indented(content: Any, by: int = 2) -> Any:
@@ -86,22 +128,9 @@ def indented(content: Any, by: int = 2) -> Any:
     return Padding(content, (0, 0, 0, by), expand=False)
 
 
-def percent(probability: float) -> str:
-    """Return a probability for people; nothing possible is shown as 0% or 100%."""
-    if probability >= 0.9995:
-        return ">99.9%"
-    if probability >= 0.995:
-        return f"{100 * probability:.1f}%"
-    if probability >= 0.0995:
-        return f"{100 * probability:.0f}%"
-    if probability >= 0.00095:
-        return f"{100 * probability:.1f}%"
-    return "<0.1%"
-
-
 def fine_percent(probability: float) -> str:
     """Return a share with two significant digits, however small."""
-    return f"{100 * probability:.2g}%"
+    return f"{100 * probability:.2g} %"
 
 
 def bar(probability: float, width: int, encoding: str) -> str:
@@ -119,6 +148,8 @@ def number(value: float | None, digits: int = 3) -> str:
         return "–"
     if value and abs(value) < 1e-3:
         return f"{value:.0e}"
+    if value and abs(value) < 0.01:
+        return f"{value:.2g}"
     shown = f"{value:,.{max(0, digits - 1 - _magnitude(value))}f}"
     return shown.rstrip("0").rstrip(".") if "." in shown else shown
 
@@ -137,9 +168,19 @@ def print_json(document: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def waiting(what: str) -> Iterator[None]:
-    """Show a spinner on a terminal's standard error when the work takes longer than a moment."""
-    if not sys.stderr.isatty():
+def waiting(what: str, *, piped: bool = False) -> Iterator[None]:
+    """Show a spinner on a terminal's standard error when the work takes longer than a moment.
+
+    Parameters
+    ----------
+    what : str
+        What is done.
+    piped : bool
+        A file or pipe gets a line too, later: where nothing can be refused any more, so that bad
+        input leaves one line on standard error.
+    """
+    terminal = sys.stderr.isatty()
+    if not (terminal or piped):
         yield
         return
     shown: list[Any] = []
@@ -147,15 +188,19 @@ def waiting(what: str) -> Iterator[None]:
     done = False
 
     def show() -> None:
-        from rich.console import Console
-
         with lock:
-            if not done:
-                status = Console(stderr=True).status(f"{what} …")
-                status.start()
-                shown.append(status)
+            if done:
+                return
+            if not terminal:
+                print(f"{what} …", file=sys.stderr, flush=True)
+                return
+            from rich.console import Console
 
-    timer = threading.Timer(PATIENCE, show)
+            status = Console(stderr=True).status(f"{what} …")
+            status.start()
+            shown.append(status)
+
+    timer = threading.Timer(PATIENCE if terminal else PIPED_PATIENCE, show)
     timer.daemon = True
     timer.start()
     try:

@@ -7,23 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from epidural_dx.cli.inputs import open_case, open_model, stage_evidence, with_case_scenario
-from epidural_dx.cli.output import (
-    indented,
-    make_console,
-    make_table,
-    number,
-    percent,
-    text,
-    waiting,
-)
-from epidural_dx.cli.showing import (
-    amount,
-    print_document,
-    print_warnings,
-    stage_line,
-    words,
-)
+from epidural_dx.cli.output import indented, make_console, make_table, number, text, waiting
+from epidural_dx.cli.showing import print_document, print_warnings, stage_line, words
 from epidural_dx.cli.writing import PICTURES, check_place, save_picture
+from epidural_dx.clinical.display import dollars, duration, percent, short_number
 from epidural_dx.documents.answers import look_ahead, planned
 
 if TYPE_CHECKING:
@@ -128,7 +115,7 @@ def print_plan(console: Console, ahead: LookAhead) -> None:
                     if plan.by == "value"
                     else ", in bits about the cause and the marrow."
                 )
-                + " Hours count from now. Only the likeliest results are shown.",
+                + " Times count from now. Only the likeliest results are shown.",
                 "dim",
             )
         )
@@ -176,7 +163,7 @@ def _order(step: PlanStep, verb: str, unit: str) -> Any:
     line = text(verb)
     line.append(step.words, style="bold cyan")
     line.append(
-        f" · {amount(step.hours)} h · {amount(step.price_usd)} USD · gain {step.gain:+.3f} {unit}",
+        f" · {duration(step.hours)} · {dollars(step.price_usd)} · gain {step.gain:+.3f} {unit}",
         style="dim",
     )
     return line
@@ -244,7 +231,7 @@ def _print_sequence(console: Console, sequence: Sequence[SequenceStep]) -> None:
         "adds",
         "together",
         "of all",
-        "hours",
+        "time",
         "USD",
         right=(1, 2, 3, 4, 5),
     )
@@ -254,8 +241,8 @@ def _print_sequence(console: Console, sequence: Sequence[SequenceStep]) -> None:
             text(f"{step.adds:.2f}"),
             text(f"{step.bits:.2f}"),
             text(percent(step.share)),
-            text(amount(step.hours)),
-            text(amount(step.price_usd)),
+            text(duration(step.hours)),
+            text(short_number(step.price_usd)),
         )
     if not sequence:
         console.print(indented(text("No test adds anything.", "dim")))

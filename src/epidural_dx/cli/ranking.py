@@ -43,10 +43,13 @@ def run(
     from epidural_dx.clinical.spelling import nearest
     from epidural_dx.decision.ranking import ORDERS
 
-    by = by.replace("-", "_")
+    spelled, by = by, by.replace("-", "_")
     if by not in ORDERS:
+        orders = [order.replace("_", "-") for order in ORDERS]
         raise EvidenceError(
-            f"--by {by!r} is unknown", allowed=ORDERS, nearest=nearest(by, ORDERS, 1)
+            f"--by {spelled!r} is unknown",
+            allowed=orders,
+            nearest=nearest(spelled.replace("_", "-"), orders, 1),
         )
     if plot is not None:
         check_place(plot, tuple(PICTURES))
@@ -76,7 +79,8 @@ def run(
     console = make_console()
     console.print(text(str(case.about.get("title") or case.name), "bold"))
     console.print(stage_line(last))
-    console.print(text(f"information about {' and '.join(targets)}, by {by}", "dim"))
+    about, order = " and ".join(targets), by.replace("_", "-")
+    console.print(text(f"information about {about}, by {order}", "dim"))
     console.print()
     telling = [row for row in ranked if row["information_bits"] >= NEGLIGIBLE]
     print_tests(console, telling, title="Tests", by=by, target=targets)

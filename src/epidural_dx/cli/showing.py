@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from epidural_dx.cli.inputs import StageEvidence
-from epidural_dx.cli.output import bar, indented, make_table, percent, print_json, text
+from epidural_dx.cli.output import bar, indented, make_table, print_json, text
+from epidural_dx.clinical.display import duration, percent, short_number
+from epidural_dx.clinical.notes import RoutineNote
 from epidural_dx.model import DEFAULT_TARGET
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ RANKED_BY = {
     "information_per_cost": "bits/100 USD",
     "information_per_hour": "bits/hour",
 }
+#: Characters from which a line has room for names that are not broken.
+ROOMY = 100
 #: A condition that moved less than this (total variation distance) is not worth a line.
 MOVED = 0.03
 #: A change of a probability below this is not worth mentioning.
@@ -175,14 +179,14 @@ def _print_causes(
     if with_intervals:
         lower, upper = answer.cause_limits
         limits = {
-            cause: f"{_short(float(a))}–{_short(float(b))}%"
+            cause: f"{_short(float(a))}–{_short(float(b))} %"
             for cause, a, b in zip(answer.model.causes, lower, upper, strict=True)
         }
     ranked = answer.ranked_causes()
     shown = [(c, p) for i, (c, p) in enumerate(ranked) if i < 2 or p >= SMALL][:MOST_CAUSES]
     old = dict(before.ranked_causes()) if before is not None else {}
     width = 30 if console.width >= 100 else 12 if limits else 20
-    headings = [*(["90%"] if limits else []), *(["before"] if old else [])]
+    headings = [*(["90 %"] if limits else []), *(["before"] if old else [])]
     numbers = tuple(range(3, 3 + len(headings)))
     table = make_table(None, "cause", "", "", *headings, "driven by", right=(1, *numbers))
     for i, (cause, p) in enumerate(shown):
@@ -290,19 +294,15 @@ def print_tests(
     """Print ranked tests: what they tell, what they cost, whether they are allowed.
 
     Where they are ranked by something else than information, that has a column of its own. What a
-    test tells apart is shown for the causes or for the marrow, whichever the target holds.
+    test tells apart is shown for the causes or for the marrow, whichever the target holds, else
+    for the states of the target. Why a test cannot be done at once stands below the table.
     """
     if not tests:
         console.print(indented(text("No test would add anything.", "dim")))
         console.print()
         return
-    wide = console.width >= 100
     extra = RANKED_BY.get(by)
-    headings = [
-        *([extra] if extra else []),
-        *("bits", "hours"),
-        *(("USD", "new lead") if wide else ()),
-    ]
+    headings = [*([extra] if extra else []), "bits", "time", "USD", "new\nlead"]
     table = make_table(
         title,
         "test",
@@ -310,9 +310,15 @@ def print_tests(
         "tells apart (bits)",
         right=tuple(range(1, 1 + len(headings))),
     )
+    if console.width < ROOMY:
+        table.padding = (0, 1, 0, 0)
+    else:
+        table.columns[0].no_wrap = True
+    barred = []
     for row in tests:
         allowed = row["when"] == "now"
-        note = text(separation(row, target)) if allowed else text(str(row["reason"]), "yellow")
+        if not allowed:
+            barred.append(row)
         bits = f"{row['information_bits']:.3f}"
         if row["standard_error"] >= 0.0005:
             bits += f" ±{row['standard_error']:.3f}"
@@ -320,16 +326,22 @@ def print_tests(
             text(_test_name(row), "" if allowed else "yellow"),
             *([text(_rank_figure(row, by))] if extra else []),
             text(bits),
-            text(amount(row["turnaround_hours"])),
-            *((text(amount(row["cost_usd"])), text(percent(row["changes_lead"]))) if wide else ()),
-            note,
+            text(duration(row["turnaround_hours"])),
+            text(short_number(row["cost_usd"])),
+            text(percent(row["changes_lead"])),
+            text(separation(row, target)),
         )
-    table.columns[0].no_wrap = True
     console.print(indented(table))
     about = " and ".join(name.replace("_", " ") for name in target)
     more = f"; {left_out} more: epidural-dx next-tests" if left_out > 0 else ""
     console.print(indented(text(f"bits: about {about}{more}", "dim")))
     console.print()
+    for row in barred:
+        line = text(_test_name(row), "yellow")
+        line.append(f": {row['reason']}", style="dim")
+        console.print(indented(line))
+    if barred:
+        console.print()
 
 
 def _test_name(row: Mapping[str, Any]) -> str:
@@ -343,22 +355,17 @@ def _rank_figure(row: Mapping[str, Any], by: str) -> str:
 
 
 def separation(row: Mapping[str, Any], target: Sequence[str] = DEFAULT_TARGET) -> str:
-    """Return the causes that a test tells apart best (or what the marrow holds), with bits."""
+    """Return what a test tells apart best, with bits: causes, the marrow, or what was asked."""
     causes = [(pair["causes"], pair["bits"]) for pair in row["separates"]]
     marrow = [(f"marrow {pair['states']}", pair["bits"]) for pair in row["separates_marrow"]]
-    if {"etiology", "lesion_cause"}.isdisjoint(target):
-        told = marrow if "marrow_infiltration" in target else []
-    else:
+    if not {"etiology", "lesion_cause"}.isdisjoint(target):
         told = marrow if row["marrow_bits"] > row["cause_bits"] else causes
+    elif "marrow_infiltration" in target:
+        told = marrow
+    else:
+        told = [(pair["states"], pair["bits"]) for pair in row["separates_target"]]
     pairs = [f"{names} {bits:.2f}" for names, bits in told if bits >= SMALL_SEPARATION][:2]
     return ", ".join(pairs) or "–"
-
-
-def amount(value: object) -> str:
-    """Return a price or a time for people."""
-    if not isinstance(value, int | float) or value != value:
-        return "–"
-    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
 
 
 #: At most this many notes on how findings were read; --json has all.
@@ -374,11 +381,7 @@ def print_warnings(console: Console, answer: Answer) -> None:
             continue
         console.print(indented(text(f"! {warning.message}", "yellow")))
     # other names and plain conversions of units are told in JSON only
-    choices = [
-        note
-        for note in answer.evidence.notes
-        if " = " not in note and (" read as " not in note or " was read as " in note)
-    ]
+    choices = [note for note in answer.evidence.notes if not isinstance(note, RoutineNote)]
     for note in choices[:READ_WITH_CARE]:
         console.print(indented(text(f"· {note}", "dim")))
     if notice:

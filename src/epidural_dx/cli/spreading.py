@@ -9,17 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from epidural_dx.cli.inputs import open_case, open_model, stage_evidence, with_case_scenario
-from epidural_dx.cli.output import (
-    bar,
-    indented,
-    make_console,
-    make_table,
-    percent,
-    text,
-    waiting,
-)
-from epidural_dx.cli.showing import print_document, print_warnings, stage_line
+from epidural_dx.cli.output import bar, indented, make_console, make_table, text, waiting
+from epidural_dx.cli.showing import print_document, print_warnings, stage_line, words
 from epidural_dx.cli.writing import check_place, written_whole
+from epidural_dx.clinical.display import percent
 from epidural_dx.documents.uncertainty import uncertainty
 from epidural_dx.errors import EvidenceError
 
@@ -98,7 +91,7 @@ def run(
     console.print(stage_line(last))
     console.print()
     _print_causes(console, causes, document["draws"])
-    _print_decision(console, decision)
+    _print_decision(console, decision, document["best_at_means"])
     if tests is not None:
         _print_tests(console, tests)
     if out is not None:
@@ -157,7 +150,7 @@ def _write(
 def _print_causes(console: Console, rows: Sequence[Mapping[str, Any]], draws: int) -> None:
     width = 24 if console.width >= 100 else 12
     table = make_table(
-        None, "cause", "answer", "mean", "sd", "90%", "leads in", "", right=(1, 2, 3, 4, 5)
+        None, "cause", "answer", "mean", "sd", "90 %", "leads in", "", right=(1, 2, 3, 4, 5)
     )
     shown = [r for i, r in enumerate(rows) if i < 2 or r["mean"] >= SMALL or r["leads"] > 0]
     for i, row in enumerate(shown):
@@ -166,7 +159,7 @@ def _print_causes(console: Console, rows: Sequence[Mapping[str, Any]], draws: in
             text(percent(row["probability"]), "bold" if i == 0 else ""),
             text(percent(row["mean"])),
             text(f"{100 * row['sd']:.1f}"),
-            text(f"{_limit(row['lower'])}–{_limit(row['upper'])}%"),
+            text(f"{_limit(row['lower'])}–{_limit(row['upper'])} %"),
             text(percent(row["leads"]) if row["leads"] else "never"),
             text(bar(row["leads"], width, console.encoding), "cyan"),
         )
@@ -176,7 +169,7 @@ def _print_causes(console: Console, rows: Sequence[Mapping[str, Any]], draws: in
     console.print(indented(table))
     rest = rows[len(shown) :] if len(shown) < len(rows) else ()
     if rest:
-        console.print(indented(text(f"{len(rest)} others never lead, each below 0.5%", "dim")))
+        console.print(indented(text(f"{len(rest)} others never lead, each below 0.5 %", "dim")))
     console.print()
     margin = 164.5 * (0.25 / draws) ** 0.5
     console.print(
@@ -184,7 +177,7 @@ def _print_causes(console: Console, rows: Sequence[Mapping[str, Any]], draws: in
             text(
                 f"{draws} draws of every figure behind the model, each within what its patients "
                 "and experts allow; the patient's findings stay. Answer: with every figure at its "
-                "mean. Mean, sd (points) and 90%: over the draws. Leads in: share of the draws in "
+                "mean. Mean, sd (points) and 90 %: over the draws. Leads in: share of the draws in "
                 f"which the cause is the most probable (±{margin:.0f} points at most).",
                 "dim",
             )
@@ -198,8 +191,10 @@ def _limit(probability: float) -> str:
     return f"{shown:.0f}" if shown >= 9.95 or shown < 0.05 else f"{shown:.1f}"
 
 
-def _print_decision(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print the options of each choice that are the best somewhere."""
+def _print_decision(
+    console: Console, rows: Sequence[Mapping[str, Any]], at_means: Mapping[str, str]
+) -> None:
+    """Print the options of each choice that are the best somewhere, and where the plan differs."""
     table = make_table(
         "Action with the largest expected utility",
         "choice",
@@ -213,7 +208,7 @@ def _print_decision(console: Console, rows: Sequence[Mapping[str, Any]]) -> None
         leads = row["choice"] != last
         if leads or row["best_in"] > 0:
             table.add_row(
-                text(row["choice"].replace("_", " ") if leads else ""),
+                text(words(row["choice"]) if leads else ""),
                 text(row["option"], "bold" if leads else ""),
                 text(percent(row["best_in"]) if row["best_in"] else "never"),
                 text(f"{row['regret']:.3f}"),
@@ -230,7 +225,24 @@ def _print_decision(console: Console, rows: Sequence[Mapping[str, Any]]) -> None
             )
         )
     )
+    for difference in _other_than_at_means(rows, at_means):
+        console.print(indented(text(difference, "yellow")))
     console.print()
+
+
+def _other_than_at_means(
+    rows: Sequence[Mapping[str, Any]], at_means: Mapping[str, str]
+) -> list[str]:
+    """Say where the draws and the model that makes the plans choose differently."""
+    by_draws: dict[str, str] = {}
+    for row in rows:
+        by_draws.setdefault(row["choice"], row["option"])
+    return [
+        f"{words(choice).capitalize()}: on average over the draws {words(option)} is the best, "
+        f"with every figure at its mean, as in plan, {words(at_means[choice])}."
+        for choice, option in by_draws.items()
+        if at_means[choice] != option
+    ]
 
 
 def _print_tests(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -238,7 +250,7 @@ def _print_tests(console: Console, rows: Sequence[Mapping[str, Any]]) -> None:
         console.print(indented(text("No test would add anything.", "dim")))
         console.print()
         return
-    table = make_table("Most telling test", "test", "first in", "bits", "90%", right=(1, 2, 3))
+    table = make_table("Most telling test", "test", "first in", "bits", "90 %", right=(1, 2, 3))
     for row in rows:
         table.add_row(
             text(row["test"]),

@@ -7,19 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from epidural_dx.cli.inputs import open_case, open_model, stage_evidence, with_case_scenario
-from epidural_dx.cli.output import (
-    bar,
-    indented,
-    make_console,
-    make_table,
-    number,
-    percent,
-    text,
-    waiting,
-)
+from epidural_dx.cli.output import bar, indented, make_console, make_table, number, text, waiting
 from epidural_dx.cli.showing import print_document, print_warnings, stage_line
 from epidural_dx.cli.spreading import check_draws
 from epidural_dx.cli.writing import PICTURES, check_place, save_picture
+from epidural_dx.clinical.display import percent
 from epidural_dx.documents.sensitivity import GRID, check_alone, sensitivity
 from epidural_dx.errors import EvidenceError
 
@@ -224,9 +216,9 @@ def _print_tornado(console: Console, document: Mapping[str, Any]) -> None:
     table = make_table(
         f"Figures that move {cause} ({percent(now)} now) most",
         "figure",
-        "5%",
-        "95%",
-        "0% to 100%".ljust(width),
+        "5 %",
+        "95 %",
+        "0 % to 100 %".ljust(width),
         f"{leader} lost" if console.width >= 100 else "overturned",
         right=(1, 2),
     )
@@ -256,8 +248,8 @@ def _print_tornado(console: Console, document: Mapping[str, Any]) -> None:
     console.print(
         indented(
             text(
-                f"A bar runs from the probability of {cause} with one figure at the 5% end of its "
-                f"own 90% range to that with it at the 95% end, all else kept; {mark} is now. "
+                f"A bar runs from the probability of {cause} with one figure at the 5 % end of its "
+                f"own 90 % range to that with it at the 95 % end, all else kept; {mark} is now. "
                 f"“{lost}”: the values of the figure at which {leader} no longer leads; yellow "
                 "where its range reaches them. Rates are per 100,000 people and year, "
                 "associations log odds ratios.",
@@ -394,7 +386,7 @@ def _print_one(console: Console, document: Mapping[str, Any]) -> None:
     console.print(text(one["name"], "bold cyan"))
     console.print(
         text(
-            f"{one['grade']}: {_value(kind, one['value'])}{unit}, 90% range "
+            f"{one['grade']}: {_value(kind, one['value'])}{unit}, 90 % range "
             f"{_value(kind, one['low'])} to {_value(kind, one['high'])}"
         )
     )
@@ -435,7 +427,7 @@ def _print_two(console: Console, document: Mapping[str, Any]) -> None:
     down = sorted({row["first"] for row in rows})
     across = sorted({row["second"] for row in rows})
     at = {(row["first"], row["second"]): row for row in rows}
-    console.print(text(f"{document['cause']}, by two figures over their 90% ranges", "bold"))
+    console.print(text(f"{document['cause']}, by two figures over their 90 % ranges", "bold"))
     for side, one in (("down", first), ("across", second)):
         console.print(text(f"{side}: {one['name']} (now {_value(one['kind'], one['value'])})"))
     console.print()

@@ -8,7 +8,18 @@ from collections.abc import Mapping
 
 from epidural_dx.clinical.spelling import NOT_KNOWN, normal_form
 
-__all__ = ["is_unknown", "plain", "pretty", "shown", "words"]
+__all__ = [
+    "dollars",
+    "duration",
+    "is_unknown",
+    "percent",
+    "plain",
+    "pretty",
+    "rounded_percent",
+    "short_number",
+    "shown",
+    "words",
+]
 
 
 def plain(value: object) -> object:
@@ -65,3 +76,36 @@ def pretty(unit: str) -> str:
         return unit
     digits = tail[: len(tail) - len(tail.lstrip("0123456789"))]
     return f"×10{digits.translate(_SUPERSCRIPT)}{tail[len(digits) :]}"
+
+
+def percent(probability: float) -> str:
+    """Return a probability for people; nothing possible is shown as 0 % or 100 %."""
+    if probability >= 0.9995:
+        return ">99.9 %"
+    if probability >= 0.995:
+        return f"{100 * probability:.1f} %"
+    if probability >= 0.0995:
+        return f"{100 * probability:.0f} %"
+    if probability >= 0.00095:
+        return f"{100 * probability:.1f} %"
+    return "<0.1 %"
+
+
+def rounded_percent(share: float) -> str:
+    """Return a share in whole percent, for sentences."""
+    return "under 1 %" if 0 < share < 0.01 else f"{100 * share:.0f} %"
+
+
+def short_number(value: float) -> str:
+    """Return a price or a count of hours: whole from 10 on, else with one decimal at most."""
+    return f"{value:,.0f}" if value >= 9.95 else f"{value:.1f}".removesuffix(".0")
+
+
+def duration(hours: float) -> str:
+    """Return a time in words: minutes below one hour."""
+    return f"{60 * hours:.0f} min" if hours < 0.95 else f"{short_number(hours)} h"
+
+
+def dollars(price: float) -> str:
+    """Return a price in words."""
+    return f"{short_number(price)} USD"

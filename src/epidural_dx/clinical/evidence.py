@@ -23,6 +23,7 @@ from epidural_dx.clinical.measurement import (
     amount_in,
     limit_in,
 )
+from epidural_dx.clinical.notes import RoutineNote
 from epidural_dx.clinical.scores import ISTH_OVERT, ISTH_POINTS, isth_range
 from epidural_dx.clinical.spelling import (
     american,
@@ -84,7 +85,8 @@ class Evidence:
     entries : mapping of str to Entry
         For each observed variable how it was read.
     notes : tuple of str
-        Conversions, aliases, defaults and what is not known, in the order of the findings.
+        Conversions, aliases, defaults and what is not known, in the order of the findings; plain
+        conversions and other names are a :class:`~epidural_dx.clinical.notes.RoutineNote`.
     unknown : tuple of str
         Variables that were named as not known.
     """
@@ -304,7 +306,7 @@ class _Reader:
         if key != name:
             spelled = normal_form(key)
             alias = _alias(spelled, self.aliases) or _alias(american(spelled), self.aliases)
-            notes.append(f"{key} read as {name}")
+            notes.append(RoutineNote(f"{key} read as {name}"))
         found.setdefault(name, []).append((key, value, alias))
 
     def _rewrite(
@@ -326,7 +328,7 @@ class _Reader:
             )
         findings = table[states[0]]
         said = ", ".join(f"{target}={words(meant)}" for target, meant in findings.items())
-        notes.append(f"{key}={states[0]} read as {said}")
+        notes.append(RoutineNote(f"{key}={states[0]} read as {said}"))
         return findings
 
     def _unknown_variable(self, key: str, value: object) -> EvidenceError:
@@ -411,7 +413,7 @@ class _Reader:
         if not variable.thresholds and value in (0, 1) and variable.is_yes_no:
             word = "yes" if value else "no"
             reading = self._of_states(variable, states_of(variable, word) or (), word, word)
-            return replace(reading, notes=(f"{spelled}: {value} read as {word}",))
+            return replace(reading, notes=(RoutineNote(f"{spelled}: {value} read as {word}"),))
         amount = amount_of(float(value))
         assert amount is not None
         return self._amount(variable, spelled, value, amount, alias)
@@ -440,7 +442,8 @@ class _Reader:
     ) -> _Reading:
         exact = len(states) == 1 and normal_form(word) == states[0]
         said = " or ".join(states)
-        notes = () if exact or isinstance(value, bool) else (f"{variable.name}: {word} = {said}",)
+        note = RoutineNote(f"{variable.name}: {word} = {said}")
+        notes = () if exact or isinstance(value, bool) else (note,)
         return _Reading(
             weights=_indicator(variable, states),
             kind="state" if len(states) == 1 else "states",

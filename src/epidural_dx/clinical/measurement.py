@@ -17,6 +17,7 @@ from epidural_dx.clinical.amounts import (
     with_comparator,
 )
 from epidural_dx.clinical.display import plain, pretty, shown
+from epidural_dx.clinical.notes import RoutineNote
 from epidural_dx.clinical.thresholds import MULTIPLE, Cuts, Patient, cuts_of
 from epidural_dx.clinical.units import Conversion, Units, unit_key
 from epidural_dx.errors import EvidenceError
@@ -274,7 +275,7 @@ class Measurement:
         elif conversion.factor != 1 or conversion.offset != 0:
             reached = replace(amount, interval=interval)
             text += f" = {reached.text} {pretty(conversion.unit)}".rstrip()
-            notes = (*notes, f"{self.spelled}: {text}")
+            notes = (*notes, RoutineNote(f"{self.spelled}: {text}"))
             if conversion.note:
                 notes = (*notes, f"{self.spelled}: {conversion.note}")
         if amount.unit is None and alias is None and self.variable.group == "laboratory":

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from epidural_dx.clinical.display import dollars, duration
 from epidural_dx.decision.plan import Branch, Plan, PlanStep
 from epidural_dx.decision.value import Choice
 
@@ -153,7 +154,8 @@ def _root(plan: Plan) -> _Box:
 def _order(step: PlanStep, verb: str, by: str) -> list[tuple[str, str, bool]]:
     unit = "bits" if by == "information" else "utility"
     figures = (
-        f"result at {step.hours:.3g} h, {step.price_usd:,.0f} USD, gain {step.gain:+.3f} {unit}"
+        f"result at {duration(step.hours)}, {dollars(step.price_usd)}, "
+        f"gain {step.gain:+.3f} {unit}"
     )
     return [*_lines(f"{verb}: {step.words}", ORDER, bold=True), *_lines(figures, ORDER)]
 

@@ -13,6 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
+from epidural_dx.clinical.display import rounded_percent
 from epidural_dx.decision.catalog import HARMS, Catalog, Gate, OrderedTest, entry_of
 from epidural_dx.decision.elimination import EvidenceTables
 from epidural_dx.errors import ModelError
@@ -225,7 +226,9 @@ class Gatekeeper:
             if gate.effect == "risk_multiplier":
                 continue
             p = self.probability(gate)
-            said = "always" if gate.variable is None else f"{_condition(gate)} ({_percent(p)})"
+            said = "always"
+            if gate.variable is not None:
+                said = f"{_condition(gate)} ({rounded_percent(p)})"
             known = gate.variable is None or gate.variable in self._known
             if not known and p >= weights.ask_above:
                 assert gate.variable is not None
@@ -265,7 +268,3 @@ class Gatekeeper:
 
 def _condition(gate: Gate) -> str:
     return f"{gate.variable} {' or '.join(gate.states)}".replace("_", " ")
-
-
-def _percent(p: float) -> str:
-    return "under 1 %" if 0 < p < 0.01 else f"{p:.0%}".replace("%", " %")

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from epidural_dx.clinical.display import dollars, duration, percent, rounded_percent
 from epidural_dx.decision.elimination import IntArray
 from epidural_dx.decision.gates import UNTIL_CORRECTED, Admission
 from epidural_dx.decision.panels import divergence
@@ -158,6 +159,10 @@ class Plan:
             ],
         }
 
+    def __str__(self) -> str:
+        """Return it as text, so that ``print(plan)`` can be read."""
+        return self.as_text()
+
     def as_text(self) -> str:
         """Return it as an indented tree for people."""
         lines = []
@@ -192,13 +197,13 @@ def _action_text(choice: Choice) -> str:
 def _step_lines(step: PlanStep, indent: str, verb: str, by: str) -> list[str]:
     unit = "bits" if by == "information" else "utility"
     lines = [
-        f"{indent}{verb}: {step.words} ({step.hours:.3g} h, {step.price_usd:,.0f} USD, "
+        f"{indent}{verb}: {step.words} ({duration(step.hours)}, {dollars(step.price_usd)}, "
         f"gain {step.gain:.3f} {unit})"
     ]
     for branch in step.branches:
-        causes = ", ".join(f"{c.replace('_', ' ')} {p:.2f}" for c, p in branch.causes)
+        causes = ", ".join(f"{c.replace('_', ' ')} {percent(p)}" for c, p in branch.causes)
         marks = "; ".join(branch.results) or "other results"
-        lines.append(f"{indent}  {branch.probability:4.0%}  {marks} -> {causes}")
+        lines.append(f"{indent}  {percent(branch.probability):>6}  {marks} -> {causes}")
         if isinstance(branch.then, PlanStep):
             lines += _step_lines(branch.then, indent + "        ", "then", by)
         else:
@@ -677,7 +682,7 @@ class _Planner:
             found.append((float(inside[best] - overall[best]), v, best, float(inside[best])))
         found.sort(key=lambda row: -row[0])
         return tuple(
-            f"{self._name(v)} {self._state(v, state)} ({share:.0%})".replace("%", " %")
+            f"{self._name(v)} {self._state(v, state)} ({rounded_percent(share)})"
             for lift, v, state, share in found[:3]
             if lift > 0.1
         )

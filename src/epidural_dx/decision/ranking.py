@@ -9,9 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from epidural_dx.clinical.display import dollars, duration, rounded_percent
 from epidural_dx.clinical.spelling import nearest
 from epidural_dx.decision.gates import UNTIL_CORRECTED, Admission
-from epidural_dx.decision.panels import EXACT_OUTCOMES, divergence, pair_information
+from epidural_dx.decision.panels import (
+    EXACT_OUTCOMES,
+    Outcomes,
+    divergence,
+    pair_information,
+)
 from epidural_dx.decision.workup import Workup, require_hours
 from epidural_dx.errors import EvidenceError
 from epidural_dx.inference.information import mutual_information
@@ -34,6 +40,8 @@ PAIR_SHARE = 0.05
 PAIR_BITS = 0.005
 #: At most this many pairs.
 PAIRS = 4
+#: Targets whose pairs of states have fields of their own.
+TOLD_ELSEWHERE = frozenset({"etiology", "lesion_cause", "marrow_infiltration"})
 #: At most this many results of a finding are told, each at least this likely.
 RESULTS = 3
 LIKELY_RESULT = 0.02
@@ -59,16 +67,8 @@ def _subject(about: str, state: str) -> str:
     return "a marrow without tumour" if state == "none" else f"{name} in the marrow"
 
 
-def _percent(p: float) -> str:
-    return "under 1 %" if 0 < p < 0.01 else f"{p:.0%}".replace("%", " %")
-
-
 def _sure(p: float) -> str:
     return "over 0.99" if p > 0.995 else "under 0.01" if p < 0.005 else f"{p:.2f}"
-
-
-def _hours(hours: float) -> str:
-    return f"{hours:.3g} h" if hours >= 0.95 else f"{60 * hours:.0f} minutes"
 
 
 def _rarely(p: float) -> str:
@@ -76,7 +76,7 @@ def _rarely(p: float) -> str:
     if p < 1e-5:
         return "next to never"
     if p >= 0.01:
-        return f"in {p:.0%}".replace("%", " %")
+        return f"in {rounded_percent(p)}"
     count = 1 / p
     digits = len(str(int(count))) - 2
     return f"once in {round(count, -digits):,.0f}"
@@ -111,7 +111,7 @@ class Result:
     def words(self) -> str:
         """The result in words, to follow "if it shows"."""
         return (
-            f"{named_result(self.finding, self.state)} ({_percent(self.probability)}), "
+            f"{named_result(self.finding, self.state)} ({rounded_percent(self.probability)}), "
             f"{_subject(self.about, self.leader)} leads with {_sure(self.leader_probability)} "
             f"(now {_sure(self.before)})"
         )
@@ -169,6 +169,9 @@ class RankedTest:
         Pairs of causes (``"emh | leukemia"``) with the bits that go into telling them apart.
     separates_marrow : tuple of (str, float)
         The same for what the marrow holds; empty where that is not asked about.
+    separates_target : tuple of (str, float)
+        The same for the states of what is asked about, where that is neither the cause nor the
+        marrow.
     cause_bits, marrow_bits : float
         Information about ``lesion_cause``, and about ``marrow_infiltration`` if asked about.
     changes_lead : float
@@ -202,6 +205,7 @@ class RankedTest:
     reason: str
     separates: tuple[tuple[str, float], ...]
     separates_marrow: tuple[tuple[str, float], ...]
+    separates_target: tuple[tuple[str, float], ...]
     cause_bits: float
     marrow_bits: float
     changes_lead: float
@@ -224,8 +228,8 @@ class RankedTest:
                 told = "; if ".join(r.words for r in self.results)
                 sentences.append(f"If it shows {told}.")
         sentences.append(
-            f"It costs {self.cost_usd:,.0f} USD and {_hours(self.turnaround_hours)}; serious harm "
-            f"or death {_rarely(self.serious_harm)}."
+            f"It costs {dollars(self.cost_usd)} and {duration(self.turnaround_hours)}; serious "
+            f"harm or death {_rarely(self.serious_harm)}."
         )
         return " ".join(sentences)
 
@@ -260,6 +264,9 @@ class RankedTest:
             "separates": [{"causes": pair, "bits": bits} for pair, bits in self.separates],
             "separates_marrow": [
                 {"states": pair, "bits": bits} for pair, bits in self.separates_marrow
+            ],
+            "separates_target": [
+                {"states": pair, "bits": bits} for pair, bits in self.separates_target
             ],
             "cause_bits": self.cause_bits,
             "marrow_bits": self.marrow_bits,
@@ -385,6 +392,7 @@ def _ranked(workup: Workup, test: str, admission: Admission) -> RankedTest:
         reason=_reason(workup, test, admission, told),
         separates=causes.pairs,
         separates_marrow=marrow.pairs,
+        separates_target=_target_pairs(workup, outcomes),
         cause_bits=causes.bits,
         marrow_bits=marrow.bits,
         changes_lead=causes.change,
@@ -405,6 +413,24 @@ def _told(workup: Workup, panel: tuple[int, ...]) -> tuple[_Told, _Told]:
         states = workup.model.variables[name].states
         marrow = _separation(name, states, problem.marrow_outcomes(panel))
     return causes, marrow
+
+
+def _target_pairs(workup: Workup, outcomes: Outcomes) -> tuple[tuple[str, float], ...]:
+    """Return the pairs of states of other targets than cause and marrow that are told apart."""
+    target = workup.calculator.target
+    names = [list(workup.model.variables)[v] for v in target]
+    if not TOLD_ELSEWHERE.isdisjoint(names):
+        return ()
+    joint = outcomes.target.reshape(-1, *(workup.calculator.sizes[v] for v in target))
+    found: list[tuple[str, float]] = []
+    for axis, name in enumerate(names):
+        others = tuple(1 + i for i in range(len(names)) if i != axis)
+        told = _separation(
+            name, workup.model.variables[name].states, (outcomes.weights, joint.sum(axis=others))
+        )
+        label = f"{name.replace('_', ' ')} " if len(names) > 1 else ""
+        found += [(f"{label}{pair}", bits) for pair, bits in told.pairs]
+    return tuple(sorted(found, key=lambda one: -one[1])[:PAIRS])
 
 
 def _results(workup: Workup, panel: tuple[int, ...], about: str) -> tuple[Result, ...]:
@@ -513,7 +539,7 @@ def _reason(workup: Workup, test: str, admission: Admission, told: _Told) -> str
         if admission.corrections:
             parts.append(
                 f"opened by {' and '.join(admission.corrections)} "
-                f"(about {admission.correction_hours:g} h)"
+                f"(about {duration(admission.correction_hours)})"
             )
     if admission.first:
         parts.append(f"first {' or '.join(admission.first)}".replace("_", " "))
@@ -530,7 +556,7 @@ def _reason(workup: Workup, test: str, admission: Admission, told: _Told) -> str
     else:
         parts.append(f"hardly moves the causes ({told.bits:.3f} bits)")
     leads = "another cause leads" if what == "cause" else "something else in the marrow leads"
-    parts.append(f"{leads} after {_percent(told.change)} of results")
+    parts.append(f"{leads} after {rounded_percent(told.change)} of results")
     parts += _weakened(workup, test)
     open_count, all_count = len(workup.panels[test]), len(workup.tests[test])
     if workup.gates.at_hand(test):
@@ -554,7 +580,6 @@ def _weakened(workup: Workup, test: str) -> list[str]:
     for finding in workup.panels[test]:
         by, kept = workup.model.weakened.get(finding, ("", 1.0))
         if by and workup.tables.fixed.get(workup.model.position(by)) == 1:
-            found[by] = (
-                f"{by.replace('_', ' ')} leaves {kept:.0%} of its telling results"
-            ).replace("%", " %")
+            name = by.replace("_", " ")
+            found[by] = f"{name} leaves {rounded_percent(kept)} of its telling results"
     return list(found.values())

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from epidural_dx.clinical.display import rounded_percent
 from epidural_dx.decision.gates import UNTIL_CORRECTED
 from epidural_dx.decision.panels import SHIFTS
 from epidural_dx.decision.value import EQUAL
@@ -75,10 +76,11 @@ class Stopping:
     @property
     def sentence(self) -> str:
         """The stop rule in words."""
+        share = rounded_percent(self.same_decision_probability)
         kept = (
-            f"{self.decided} would stay the choice after "
-            f"{self.same_decision_probability:.0%} of what the remaining tests can show"
-        ).replace("%", " %")
+            f"{self.decided} would stay the choice after {share} of what the remaining tests "
+            "can show"
+        )
         if self.best_test is None or self.best_value is None:
             return f"Stop: no test is left that may be ordered; {kept}."
         test = self.best_test.replace("_", " ")

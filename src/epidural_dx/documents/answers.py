@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from epidural_dx.clinical.spelling import nearest
+from epidural_dx.clinical.spelling import nearest, normal_form
 from epidural_dx.errors import EvidenceError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def target_variables(
     Raises
     ------
     EvidenceError
-        A name that is no variable.
+        A name that is no variable, or an abbreviation of several.
     """
     from epidural_dx.model import DEFAULT_TARGET
 
@@ -58,8 +58,26 @@ def target_variables(
                 value=one,
                 nearest=nearest(one, model.variables, 1),
             )
+        same = abbreviated(model, one, name)
+        if len(same) > 1:
+            raise EvidenceError(
+                f"{option} {one!r} is short for several variables", value=one, nearest=same
+            )
         found.append(name)
     return tuple(found) or DEFAULT_TARGET
+
+
+def abbreviated(model: Model, spelled: str, name: str) -> tuple[str, ...]:
+    """Return the variables whose first words `spelled` are, if `name` is only one of them.
+
+    As the name of a finding such a short form is understood by its value (``marrow: melanoma`` is
+    a biopsy); alone it may mean any of them.
+    """
+    start = f"{normal_form(spelled)}_"
+    if not name.startswith(start):
+        return ()
+    same = [v for v in model.variables if v.startswith(start)]
+    return tuple(sorted(same, key=lambda v: model.variables[v].group != "condition"))
 
 
 def next_tests(

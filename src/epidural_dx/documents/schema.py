@@ -85,8 +85,8 @@ class Separation(Document):
     bits: float
 
 
-class MarrowSeparation(Document):
-    """Two states of the marrow that a test tells apart."""
+class StateSeparation(Document):
+    """Two states of the marrow, or of another target, that a test tells apart."""
 
     states: str
     bits: float
@@ -113,7 +113,10 @@ class NextTest(Document):
     when: str = Field(description="Whether it may be ordered at once.")
     reason: str
     separates: list[Separation]
-    separates_marrow: list[MarrowSeparation]
+    separates_marrow: list[StateSeparation]
+    separates_target: list[StateSeparation] = Field(
+        description="Where the target is neither the cause nor the marrow: its states."
+    )
     cause_bits: float
     marrow_bits: float
     changes_lead: Probability
@@ -443,6 +446,9 @@ class Uncertainty(Document):
     causes: list[CauseSpread]
     etiology: list[MechanismSpread]
     decision: list[OptionSpread]
+    best_at_means: dict[str, str] = Field(
+        description="Option of every choice that is the best with every figure at its mean."
+    )
     tests: list[TestSpread] | None
     warnings: list[Caution]
 

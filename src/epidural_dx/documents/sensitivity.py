@@ -326,7 +326,7 @@ def one(
     """Return everything about one figure."""
     import pandas as pd
 
-    from epidural_dx.analysis.parameters import source_shares
+    from epidural_dx.analysis.parameters import source_citation, source_shares
 
     functions = _functions(model, evidence, say)
     i = [p.name for p in functions.parameters].index(parameter.name)
@@ -344,7 +344,6 @@ def one(
             "leader": [functions.states[k] for k in curve.argmax(axis=1)],
         }
     )
-    sources = model.literature.sources
     document = {
         "parameter": {
             "name": parameter.name,
@@ -359,7 +358,7 @@ def one(
                 {
                     "source": source,
                     "share": share,
-                    "citation": sources[source].citation if source in sources else "",
+                    "citation": source_citation(model, source),
                 }
                 for source, share in sorted(
                     source_shares(model, [parameter])[0].items(), key=lambda item: -item[1]

@@ -43,7 +43,12 @@ def uncertainty(
     say : callable
         Called with a word on every slow step.
     """
-    from epidural_dx.analysis.uncertainty import decision_table, decision_values, posterior_draws
+    from epidural_dx.analysis.uncertainty import (
+        best_at_means,
+        decision_table,
+        decision_values,
+        posterior_draws,
+    )
 
     answer = model.diagnose(evidence)
     with say(f"Drawing every figure {draws} times (once for every change of the files)"):
@@ -71,6 +76,7 @@ def uncertainty(
             of_mechanisms,
         ),
         "decision": records(decision_table(choices)),
+        "best_at_means": best_at_means(model, evidence),
         "tests": ranks,
         "warnings": [warning.as_dict() for warning in answer.warnings],
     }

@@ -129,13 +129,17 @@ class Source:
     pmid: str
     pmcid: str
     url: str
+    labels: str = ""
 
     @property
     def citation(self) -> str:
-        """One line for people: authors, title, journal, year, identifier."""
+        """One line for people: authors, title, journal, year, identifier.
+
+        Where none of them is known: what the rows call it.
+        """
         parts = [p for p in (self.authors, self.title, self.journal, self.year) if p]
         code = f"doi:{self.doi}" if self.doi else f"PMID {self.pmid}" if self.pmid else self.pmcid
-        return ". ".join([*parts, code] if code else parts)
+        return ". ".join([*parts, code] if code else parts) or self.labels.split(" | ")[0]
 
 
 def read_table(path: Path, columns: Sequence[str]) -> Iterator[tuple[int, dict[str, str]]]:
@@ -325,7 +329,7 @@ def read_sources(folder: Path) -> dict[str, Source]:
         name = row["source_id"]
         if name in sources:
             raise ModelError("the source stands twice", file=str(path), line=line, name=name)
-        sources[name] = Source(name, *(row[c] for c in columns[1:]))
+        sources[name] = Source(name, *(row.get(c, "") for c in (*columns[1:], "labels_seen")))
     return sources
 
 

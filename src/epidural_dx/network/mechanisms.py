@@ -407,5 +407,18 @@ class _Fit:
                 for m in self.mechanisms
                 if m.cause == cause and not (m.apart and m.rate["given"] != given)
             )
-            checks.append(RateCheck(cause, given, state, pooled.rate, implied, used, pooled.rows))
+            note = "; ".join(dict.fromkeys(f.note for f in figures if f.note))
+            checks.append(
+                RateCheck(
+                    cause,
+                    given,
+                    state,
+                    pooled.rate,
+                    implied,
+                    used,
+                    pooled.rows,
+                    pooled.log_sd,
+                    note,
+                )
+            )
         return checks

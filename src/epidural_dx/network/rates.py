@@ -48,6 +48,7 @@ class RateFigure:
     use: str
     source_id: str
     grade: str
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,21 @@ class PooledRate:
 
 @dataclass(frozen=True)
 class RateCheck:
-    """A figure against the rate that the fitted model implies for the same people."""
+    """A figure against the rate that the fitted model implies for the same people.
+
+    Attributes
+    ----------
+    cause, given, state : str
+    figure, implied : float
+        Per 100,000 person-years.
+    used : bool
+        Whether the figure was fitted; the others are compared only.
+    rows : tuple of str
+    log_sd : float
+        Uncertainty of the figure (:class:`PooledRate`).
+    note : str
+        What the file says of the figure, such as why the model has no mechanism for it.
+    """
 
     cause: str
     given: str
@@ -80,7 +95,30 @@ class RateCheck:
     implied: float
     used: bool
     rows: tuple[str, ...]
+    log_sd: float
+    note: str = ""
 
+    @property
+    def deviation(self) -> float:
+        """Logarithm of implied over figure, in standard deviations of the figure."""
+        return float(np.log(max(self.implied, TINY) / self.figure)) / self.log_sd
+
+    @property
+    def verdict(self) -> str:
+        """One of :data:`VERDICTS`."""
+        if abs(self.implied / self.figure - 1) <= MET:
+            return "met"
+        return "within" if abs(self.deviation) < NOTABLE else "differs"
+
+
+#: What is said of a figure: met, missed by less than it is uncertain by, or by more.
+VERDICTS = ("met", "within", "differs")
+#: A relative difference up to this is none.
+MET = 0.1
+#: Standard deviations from which a difference matters.
+NOTABLE = 2.0
+#: Stands for a rate of nothing.
+TINY = 1e-9
 
 #: Uncertainty (log standard deviation) of a single elicited rate: a factor of two either way
 #: holds about two thirds of the belief; experts' own first estimates moved by that much.
@@ -129,6 +167,7 @@ def read_rates(folder: Path) -> tuple[RateFigure, ...]:
                 use=row["use"],
                 source_id=row["source_id"],
                 grade=row["grade"],
+                note=row["note"],
             )
         )
     return tuple(figures)

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import AnyHttpUrl
 
+from epidural_dx.clinical.display import duration
 from epidural_dx.clinical.fhir_codes import FhirCodes
 from epidural_dx.clinical.fhir_reading import FhirReading
 from epidural_dx.clinical.fhir_writing import (
@@ -276,10 +277,11 @@ class CardMaker:
             told = markdown(", ".join(alike.admission.barriers))
             lines += ["", f"It would also meet what bars {markdown(alike.label)}: {told}."]
         if found.corrections:
+            hours = found.correction_hours
             lines += [
                 "",
                 f"Corrected by {markdown('; '.join(found.corrections))}"
-                + (f" (about {found.correction_hours:g} h)." if found.correction_hours else "."),
+                + (f" (about {duration(hours)})." if hours else "."),
             ]
         if found.look_up:
             told = f"Not known and likely enough to matter: {markdown('; '.join(found.look_up))}."
