@@ -239,7 +239,7 @@ def _other_than_at_means(
         by_draws.setdefault(row["choice"], row["option"])
     return [
         f"{words(choice).capitalize()}: on average over the draws {words(option)} is the best, "
-        f"with every figure at its mean, as in plan, {words(at_means[choice])}."
+        f"with every figure at its mean {words(at_means[choice])}."
         for choice, option in by_draws.items()
         if at_means[choice] != option
     ]
