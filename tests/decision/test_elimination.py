@@ -184,3 +184,51 @@ def test_information_laws_hold_on_random_networks(seed: int) -> None:
     positive = joint > 0
     expected = float((joint[positive] * np.log2(joint[positive] / outside[positive])).sum())
     assert both == pytest.approx(expected, abs=1e-9)
+
+
+def chance(*shape: int) -> np.ndarray:
+    """Draw a conditional table."""
+    return np.random.default_rng(0).dirichlet(np.ones(shape[-1]), size=shape[:-1])
+
+
+def test_outcomes_of_more_findings_come_in_the_order_asked_for() -> None:
+    """A finding that is part of the target takes the place that it was asked for in."""
+    network = Network(
+        (2, 2, 3),
+        (
+            Factor((0,), np.array([0.3, 0.7]), 0),
+            Factor((0, 1), chance(2, 2), 1),
+            Factor((0, 2), chance(2, 3), 2),
+        ),
+    )
+    calculator = PanelCalculator(EvidenceTables(network, {}), (0,), [(1,), (0, 2)])
+    found = calculator.given({1: np.array([0])}, (0, 2))[0]
+    given_result = enumerated(network, {})[:, 0] / enumerated(network, {})[:, 0].sum()
+    expected = np.eye(2)[:, :, None] * given_result[:, None, :]
+    assert found == pytest.approx(expected.reshape(2, -1), abs=1e-12)
+
+
+def test_a_variable_without_a_table_of_its_own_has_all_states_alike() -> None:
+    """Parents without a table, and variables that no table mentions, are summed and sampled."""
+    network = Network(
+        (2, 2, 2, 3), (Factor((0,), np.array([0.3, 0.7]), 0), Factor((0, 1, 2), chance(2, 2, 2), 2))
+    )
+    panel = (2, 3)
+    exact = PanelCalculator(EvidenceTables(network, {}), (0,), [panel]).outcomes(panel)
+    sampled = PanelCalculator(
+        EvidenceTables(network, {}), (0,), [panel], exact_outcomes=1
+    ).outcomes(panel)
+    assert exact.weights.reshape(2, 3) == pytest.approx(
+        marginal(enumerated(network, {}), panel), abs=1e-12
+    )
+    assert sampled.information == pytest.approx(exact.information, abs=0.02)
+
+
+def test_tables_without_evidence_and_with_impossible_evidence() -> None:
+    """Nothing known leaves the prior of every variable; a likelihood of zeros leaves nothing."""
+    network = Network(
+        (2, 2), (Factor((0,), np.array([0.3, 0.7]), 0), Factor((1,), np.array([0.4, 0.6]), 1))
+    )
+    joint = EvidenceTables(network, {}).joint((0, 1), (0,))
+    assert joint == pytest.approx(np.outer([0.3, 0.7], [0.4, 0.6]), abs=1e-12)
+    assert not EvidenceTables(network, {1: np.zeros(2)}).joint((0,)).any()

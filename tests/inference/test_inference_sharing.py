@@ -471,3 +471,36 @@ def test_draws_of_tables_whose_axes_stand_in_another_order() -> None:
             np.testing.assert_allclose(
                 result.joints[v][0, draw], pair_marginal(full, (6,), v) / full.sum(), atol=1e-12
             )
+
+
+@both
+def test_two_relays_in_one_table_keep_their_axes_apart(backend: str) -> None:
+    """Tables of two variables that both tell the target are read in one order of their axes."""
+    rng = np.random.default_rng(0)
+    k = 60
+    group = np.arange(k) % 3
+
+    def columns(*shape: int) -> np.ndarray:
+        return rng.dirichlet(np.ones(shape[-1]), size=shape[:-1])
+
+    def relay() -> np.ndarray:
+        table = columns(k, 6) * (np.arange(6) % 3 == group[:, None])
+        return table / table.sum(axis=1, keepdims=True)
+
+    factors = [
+        Factor((0,), np.full(k, 1 / k), 0),
+        Factor((0, 1), np.eye(3)[group], 1),
+        Factor((0, 2), relay(), 2),
+        Factor((0, 3), relay(), 3),
+        *(Factor((3, 2, 0, v), columns(6, 6, 3, 4)[:, :, group], v) for v in (4, 5, 6)),
+    ]
+    network = Network((k, 3, 6, 6, 4, 4, 4), tuple(factors))
+    tables = [f.table for f in factors]
+    joint = np.einsum(
+        "a,ab,ac,ad,dca,dca,dca->b",
+        *tables[:4], tables[4][..., 1], tables[5][..., 2], tables[6][..., 0],
+    )
+    engine = Engine(compile_network(network, 0, 1, tries=3), backend)
+    result = engine.run({4: 1, 5: 2, 6: 0}, target=1)
+    assert result.log_evidence[0] == pytest.approx(np.log(joint.sum()), abs=1e-12)
+    np.testing.assert_allclose(result.posterior[0], joint / joint.sum(), atol=1e-12)

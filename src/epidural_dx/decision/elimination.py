@@ -115,6 +115,11 @@ class _Prepared:
         self.parents = {f.child: f.variables[:-1] for f in network.factors if f.child is not None}
         self.lineages: dict[int, frozenset[int]] = {}
         self.factors = [(f.child, _scaled(Table(f.variables, f.table))) for f in network.factors]
+        # a variable that no factor mentions has all states alike
+        mentioned = {v for f in network.factors for v in f.variables}
+        self.factors += [
+            (None, Table((v,), np.ones(k))) for v, k in self.sizes.items() if v not in mentioned
+        ]
 
 
 _PREPARED: WeakKeyDictionary[Network, _Prepared] = WeakKeyDictionary()
@@ -156,7 +161,7 @@ class EvidenceTables:
             positive = np.flatnonzero(weights)
             if len(positive) == 1:
                 self.fixed[v] = int(positive[0])
-            elif weights.min() != weights.max():
+            elif weights.min() != weights.max() or not len(positive):
                 # only ratios count, and products of large weights would overflow
                 soft.append(_scaled(Table((v,), np.asarray(weights, dtype=float))))
         self._soft = tuple(soft)
@@ -176,6 +181,7 @@ class EvidenceTables:
         self._core = self._ancestors(anchors)
         self._interfaces: dict[tuple[tuple[int, ...], frozenset[int]], list[Table]] = {}
         self._memory: Memory = {}
+        self._summed_out = False
 
     def _ancestors(self, start: Iterable[int]) -> frozenset[int]:
         """Return some variables with all that they hang on."""
@@ -245,6 +251,7 @@ class EvidenceTables:
         other._core = frozenset()
         other._interfaces = {}
         other._memory = {}
+        other._summed_out = True
         return other
 
     @property
@@ -271,7 +278,7 @@ class EvidenceTables:
         the rest of the network is summed out, once for all questions with that interface.
         """
         kept = set(keep)
-        if self._core:  # nothing has been summed out yet
+        if not self._summed_out:
             return self.relevant({*target, *kept})
         local = [self._table_of[v] for v in sorted(self._ancestors(kept)) if v in self._table_of]
         interface = self._interface(target, kept)

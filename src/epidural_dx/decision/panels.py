@@ -118,9 +118,11 @@ class Outcomes:
     def entropy(self) -> FloatArray:
         """H(target | outcome) in bits, shape (outcomes,)."""
         if self.sampled or self.log_sums is None:
-            return -log_sums(self.target.T)
-        weights = np.where(self.weights > 0, self.weights, 1.0)
-        result: FloatArray = np.log2(weights) - self.log_sums / weights
+            found = -log_sums(self.target.T)
+        else:
+            weights = np.where(self.weights > 0, self.weights, 1.0)
+            found = np.log2(weights) - self.log_sums / weights
+        result: FloatArray = np.maximum(found, 0.0)
         return result
 
     @cached_property
@@ -281,7 +283,10 @@ class PanelCalculator:
                 [1, *(shape[axis] if i == axis else 1 for i in range(len(shape))), 1, shape[axis]]
             )
             joint = (joint[..., None] * same).reshape(rows, *shape, -1)
-        return joint.reshape(rows, len(self.prior), -1)
+        made = [*other, *inside]
+        table = joint.reshape(rows, len(self.prior), *(self.sizes[f] for f in made))
+        table = table.transpose(0, 1, *(2 + made.index(f) for f in findings))
+        return table.reshape(rows, len(self.prior), -1)
 
     def _exact(self, panel: tuple[int, ...]) -> Outcomes:
         """Return the enumerated outcomes of a few findings, whatever the limit is."""

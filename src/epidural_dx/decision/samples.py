@@ -177,6 +177,8 @@ def _leaves_off(
         table = conditionals[v]
         if v in stay or holders[v] != 1 or id(table) not in left:
             continue
+        if any(holders[w] == 1 and w not in conditionals for w in table.variables if w != v):
+            continue  # it alone tells of a variable that has no table of its own
         del left[id(table)]
         leaves.append((v, table))
         for w in table.variables:

@@ -83,7 +83,7 @@ def log_evidence_derivatives(plan: Plan, evidence: Mapping[int, Observation]) ->
     """
     rows = read_evidence(plan.network.cardinalities, evidence)
     gradient, total, scale = _differentiate(plan, rows)
-    if not np.all((total > 0) & np.isfinite(rows.log_scale)):
+    if not np.all((total >= np.finfo(float).tiny) & np.isfinite(rows.log_scale)):
         raise ImpossibleEvidence("log P(evidence) has no derivative where P(evidence) is 0")
     with np.errstate(divide="ignore"):
         log_evidence = np.log(total) + scale + rows.log_scale

@@ -1281,7 +1281,8 @@ class _Builder:
     # -- small pieces -------------------------------------------------------------------------
 
     def sort(self, axes: Iterable[int]) -> tuple[int, ...]:
-        return tuple(sorted(axes, key=lambda a: self.position[a]))
+        # Relays share a position: the same order everywhere all the same.
+        return tuple(sorted(axes, key=lambda a: (self.position[a], a)))
 
     def tensor(self, axes: Iterable[int], varying: bool = False) -> int:
         self.axes.append(self.sort(axes))
