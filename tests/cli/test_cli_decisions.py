@@ -85,8 +85,11 @@ def test_people_see_the_plan_as_a_tree(
     assert max(map(len, ran.out.splitlines())) <= int(width)
 
 
-def test_tests_by_value_show_their_gain(command: Command) -> None:
+def test_tests_by_value_show_their_gain(
+    command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """``next-tests --by value`` puts the greatest net gain among the tests for now first."""
+    monkeypatch.setenv("COLUMNS", "120")
     rows = document(command("next-tests", *AT_MRI, "--by", "value", "--json"))["next_tests"]
     gains = [row["value"] for row in rows if row["when"] == "now"]
     assert gains == sorted(gains, reverse=True)
