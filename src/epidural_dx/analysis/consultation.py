@@ -45,6 +45,7 @@ from epidural_dx.analysis.wording import (
     state_words,
 )
 from epidural_dx.answer import CONFLICT
+from epidural_dx.clinical.display import percent
 from epidural_dx.errors import EvidenceError
 
 if TYPE_CHECKING:
@@ -314,12 +315,8 @@ def share(probability: float) -> str:
     """Write a probability for people; nothing possible is written as 0 or 100 %."""
     if probability >= 0.9995:
         return "more than 99.9 %"
-    if probability >= 0.995:
-        return f"{100 * probability:.1f} %"
-    if probability >= 0.0995:
-        return f"{100 * probability:.0f} %"
     if probability >= 0.00095:
-        return f"{100 * probability:.1f} %"
+        return percent(probability)
     return f"{100 * probability:.1g} %" if probability >= 0.00005 else "less than 0.01 %"
 
 
