@@ -194,7 +194,7 @@ def _limit(probability: float) -> str:
 def _print_decision(
     console: Console, rows: Sequence[Mapping[str, Any]], at_means: Mapping[str, str]
 ) -> None:
-    """Print the options of each choice that are the best somewhere, and where the plan differs."""
+    """Print the options of each choice that are the best somewhere, and how the means differ."""
     table = make_table(
         "Action with the largest expected utility",
         "choice",
@@ -233,7 +233,7 @@ def _print_decision(
 def _other_than_at_means(
     rows: Sequence[Mapping[str, Any]], at_means: Mapping[str, str]
 ) -> list[str]:
-    """Say where the draws and the model that makes the plans choose differently."""
+    """Say where the draws and the figures at their means choose differently."""
     by_draws: dict[str, str] = {}
     for row in rows:
         by_draws.setdefault(row["choice"], row["option"])

@@ -276,10 +276,11 @@ def _programs(
             continue
         program = plan.programs[number]
         target = program.distributions[0].target
+        plain = plan.programs[plan.target_programs[index]]
         own = next(n for n, f in enumerate(factors) if f.child == target)
         if _new_cells(tables[own], factors[own]):
             # The target is no function of the root in some draw.
-            programs[number] = plan.programs[plan.target_programs[index]]
+            programs[number] = plain
             continue
         known = {}
         for factor_number, kind in kinds.items():
@@ -288,7 +289,6 @@ def _programs(
                 slices = np.moveaxis(kind, factor.variables.index(program.root), 0)
                 known[factor_number] = canonical([row.tobytes() for row in slices])
         sharing = plan_sharing(plan.network, program.root, target, arrays, known)
-        plain = plan.programs[plan.target_programs[index]]
         if not sharing:
             programs[number] = plain
         elif sharing != program.sharing:

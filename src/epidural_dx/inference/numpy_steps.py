@@ -60,11 +60,8 @@ def operation(program: Program, step: Contraction) -> Operation:
         return lambda left, _right: np.einsum(formula, left)
     formula = f"{left},{spell(step.right)}->{spell(step.out)}"
     a, b, out = (set(axes[t]) for t in (step.left, step.right, step.out))
-    if a | b == out and all(
-        axes[t] == tuple(x for x in axes[step.out] if x in axes[t])
-        for t in (step.left, step.right)
-    ):
-        # In the order of the result it takes only new axes of length 1.
+    if a | b == out:
+        # Axes have one order everywhere, so it takes only new axes of length 1.
         return _product(
             *(
                 None
